@@ -1,0 +1,1 @@
+"""The domain (pure) and what every stage shares: money, ids, messages, decisions, codec, topics, settings."""

@@ -1,0 +1,159 @@
+"""What a decision is: the next state and what goes out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar
+
+from pipeline import ids
+from pipeline.messages import Input
+from pipeline.messages.commands import Command
+from pipeline.messages.facts import CommandRejected, Fact
+from pipeline.messages.requests import LookupRequest, ProviderRequest
+from pipeline.messages.timers import Timer
+from pipeline.messages.values import Operation, RejectionReason, TimerKind
+
+State = TypeVar("State")
+AnyFact = TypeVar("AnyFact", bound=Fact)
+
+MINUTE: Final = 60_000
+HOUR: Final = 60 * MINUTE
+DAY: Final = 24 * HOUR
+SEEN_LIMIT: Final = 256
+"""How many input ids a payment's state remembers. A payment sees a few dozen inputs in its life."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Delays in milliseconds. `recovery[n]`: how long after the n-th silence the provider is asked what became of
+    it.
+    """
+
+    recovery: tuple[int, ...] = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY)
+    after_unknown: int = 5_000
+    action_expiry: int = HOUR
+    hold: int = 7 * DAY
+    hold_recheck: int = HOUR
+
+    def scaled(self, factor: float) -> Schedule:
+        """The same schedule, `factor` times as long: days in seconds for demos and tests."""
+
+        def scale(delay: int) -> int:
+            return max(1_000, round(delay * factor))
+
+        return Schedule(
+            tuple(map(scale, self.recovery)),
+            scale(self.after_unknown),
+            scale(self.action_expiry),
+            scale(self.hold),
+            scale(self.hold_recheck),
+        )
+
+
+Output = Fact | ProviderRequest | Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[State]):
+    """The state after the input, and what the input brought about. `forward`: the input is another stage's, pass it
+    on.
+    """
+
+    state: State | None
+    outputs: tuple[Output, ...] = ()
+    forward: bool = False
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The facts among the outputs."""
+        return tuple(output for output in self.outputs if isinstance(output, Fact))
+
+
+@dataclass(slots=True)
+class Draft:
+    """Collects the outputs of one decision and derives their ids from the input, so that a replay makes the same
+    ones.
+    """
+
+    payment_id: str
+    merchant_id: str
+    provider: str
+    cause: Input
+    outputs: list[Output] = field(default_factory=list)
+
+    @property
+    def at(self) -> int:
+        """The decision's time."""
+        return self.cause.occurred_at
+
+    def fact(self, kind: Callable[..., AnyFact], operation_id: str, **fields: Any) -> AnyFact:
+        """Add a fact of that kind."""
+        name = kind.__name__
+        ordinal = sum(isinstance(output, Fact) for output in self.outputs)
+        made = kind(
+            fact_id=ids.fact_id(self.payment_id, self.cause.input_id, name, ordinal),
+            payment_id=self.payment_id,
+            merchant_id=self.merchant_id,
+            occurred_at=self.at,
+            cause_id=self.cause.input_id,
+            operation_id=operation_id,
+            **fields,
+        )
+        self.outputs.append(made)
+        return made
+
+    def request(self, kind: Callable[..., ProviderRequest], subject: str, number: int = 0, **fields: Any) -> None:
+        """Add a request to the payment's provider; `subject` is its idempotency key there."""
+        name = kind.__name__
+        self.outputs.append(
+            kind(
+                request_id=ids.request_id(subject, name, number),
+                payment_id=self.payment_id,
+                merchant_id=self.merchant_id,
+                provider=self.provider,
+                subject_id=subject,
+                issued_at=self.at,
+                **fields,
+            )
+        )
+
+    def lookup(self, subject: str, number: int, **fields: Any) -> None:
+        """Add the `number`-th question what became of an operation."""
+        self.request(LookupRequest, subject, number, **fields)
+
+    def timer(self, kind: TimerKind, subject: str, operation: Operation, generation: int, due_at: int) -> None:
+        """Add a timer. Only the newest generation of a subject's timers applies when it fires."""
+        self.outputs.append(
+            Timer(
+                timer_id=ids.timer_id(self.payment_id, kind, subject, generation),
+                payment_id=self.payment_id,
+                kind=kind,
+                subject_id=subject,
+                operation=operation,
+                generation=generation,
+                set_at=self.at,
+                due_at=due_at,
+            )
+        )
+
+    def reject(self, reason: RejectionReason, detail: str) -> None:
+        """Record that the command does not fit."""
+        assert isinstance(self.cause, Command)
+        self.fact(
+            CommandRejected,
+            self.cause.command_id,
+            command_id=self.cause.command_id,
+            command=type(self.cause).__name__,
+            reason=reason,
+            detail=detail,
+        )
+
+    def done(self, state: State | None) -> Decision[State]:
+        """The decision."""
+        return Decision(state, tuple(self.outputs))
+
+
+def remember(seen: tuple[str, ...], input_id: str) -> tuple[str, ...]:
+    """`seen` with one more id, oldest forgotten first."""
+    return (*seen[-(SEEN_LIMIT - 1) :], input_id)

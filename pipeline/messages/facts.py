@@ -1,0 +1,286 @@
+"""What happened: the system of record. `payments.events` holds every fact of every payment, in one order, for good.
+
+A fact never changes. Money facts carry all that its journal entry needs, so that the ledger is a pure function of
+the fact.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from pipeline.messages.base import Millis, Minor, Record
+from pipeline.messages.values import (
+    CaptureMethod,
+    Decline,
+    NextAction,
+    Operation,
+    PaymentMethod,
+    RejectionReason,
+)
+
+
+class Fact(Record, frozen=True, kw_only=True):
+    """One thing that happened to one payment."""
+
+    fact_id: str
+    payment_id: Annotated[str, msgspec.Meta(description="UUID of the payment; the record's key")]
+    merchant_id: str
+    sequence: Annotated[
+        int,
+        msgspec.Meta(description="1, 2, 3, ... within the payment; 0 until the capture stage has numbered it"),
+    ] = 0
+    occurred_at: Millis
+    cause_id: Annotated[str, msgspec.Meta(description="the input that brought it about")]
+    operation_id: Annotated[
+        str, msgspec.Meta(description="the command or timer that began the operation this fact belongs to")
+    ]
+
+
+class IntentCreated(Fact, frozen=True, kw_only=True):
+    """A payment intent exists."""
+
+    amount: Minor
+    currency: str
+    provider: str
+    capture_method: CaptureMethod
+    customer_id: str | None = None
+    merchant_reference: str | None = None
+    order_id: str | None = None
+    payment_method: PaymentMethod | None = None
+    metadata: dict[str, str] = {}
+
+
+class MethodSet(Fact, frozen=True, kw_only=True):
+    """The method to pay with was chosen or changed."""
+
+    payment_method: PaymentMethod
+
+
+class AttemptStarted(Fact, frozen=True, kw_only=True):
+    """An immutable authorization attempt began; its request is on its way to the provider."""
+
+    attempt_id: str
+    number: int
+    provider: str
+    amount: Minor
+    currency: str
+    payment_method: PaymentMethod
+
+
+class ActionRequired(Fact, frozen=True, kw_only=True):
+    """The customer has to act before the provider decides."""
+
+    attempt_id: str
+    provider_reference: str | None = None
+    next_action: NextAction | None = None
+
+
+class OutcomeUnresolved(Fact, frozen=True, kw_only=True):
+    """The provider's answer leaves the outcome open (pending, or lost after sending); it will be looked up."""
+
+    operation: Operation
+    subject_id: str
+    provider_reference: str | None = None
+    detail: str | None = None
+
+
+class PaymentAuthorized(Fact, frozen=True, kw_only=True):
+    """The issuer promised the money: a hold exists."""
+
+    attempt_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    capture_method: CaptureMethod
+    provider_reference: str
+    operation_reference: str | None = None
+    hold_expires_at: Millis
+    merchant_reference: str | None = None
+
+
+class AttemptDeclined(Fact, frozen=True, kw_only=True):
+    """The attempt ended without a hold."""
+
+    attempt_id: str
+    number: int
+    provider: str
+    amount: Minor
+    currency: str
+    decline: Decline
+    provider_reference: str | None = None
+
+
+class RetryScheduled(Fact, frozen=True, kw_only=True):
+    """Another attempt will be made at `due_at`."""
+
+    attempt_id: Annotated[str, msgspec.Meta(description="the declined attempt")]
+    due_at: Millis
+    rule: str
+
+
+class PaymentFailed(Fact, frozen=True, kw_only=True):
+    """No further attempt with this method; a new method may revive the intent."""
+
+    attempt_id: str | None = None
+    amount: Minor
+    currency: str
+    reason: Annotated[str, msgspec.Meta(description="the rule that ended it")]
+    decline: Decline | None = None
+
+
+class PaymentCanceled(Fact, frozen=True, kw_only=True):
+    """The intent was cancelled before any hold existed."""
+
+    reason: str | None = None
+
+
+class AuthorizationOrphaned(Fact, frozen=True, kw_only=True):
+    """The provider approved an attempt that we had given up; it is being voided or refunded."""
+
+    attempt_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    capture_method: CaptureMethod
+    provider_reference: str
+
+
+class CaptureRequested(Fact, frozen=True, kw_only=True):
+    """A capture is on its way to the provider."""
+
+    capture_id: str
+    amount: Minor
+    currency: str
+    final: bool
+
+
+class PaymentCaptured(Fact, frozen=True, kw_only=True):
+    """Held money was claimed. `hold_captured` + `hold_released` leave the hold."""
+
+    capture_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    final: bool
+    hold_captured: Minor
+    hold_released: Minor
+    provider_reference: str
+    operation_reference: str | None = None
+
+
+class CaptureFailed(Fact, frozen=True, kw_only=True):
+    """The provider refused the capture; the hold stands as before."""
+
+    capture_id: str
+    amount: Minor
+    currency: str
+    decline: Decline | None = None
+    detail: str | None = None
+
+
+class VoidRequested(Fact, frozen=True, kw_only=True):
+    """A void is on its way to the provider."""
+
+    void_id: str
+    reason: str | None = None
+
+
+class PaymentVoided(Fact, frozen=True, kw_only=True):
+    """What was left of the hold was given back."""
+
+    void_id: str
+    provider: str
+    hold_released: Minor
+    currency: str
+
+
+class VoidFailed(Fact, frozen=True, kw_only=True):
+    """The provider refused the void; the hold stands as before."""
+
+    void_id: str
+    detail: str | None = None
+
+
+class HoldExpired(Fact, frozen=True, kw_only=True):
+    """The hold lapsed unclaimed."""
+
+    provider: str
+    hold_released: Minor
+    currency: str
+
+
+class RefundRequested(Fact, frozen=True, kw_only=True):
+    """A refund is on its way to the provider."""
+
+    refund_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    reason: str | None = None
+
+
+class PaymentRefunded(Fact, frozen=True, kw_only=True):
+    """Captured money went back. `external`: asked for at the provider's own console, so no request preceded it."""
+
+    refund_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    external: bool = False
+    operation_reference: str | None = None
+
+
+class RefundFailed(Fact, frozen=True, kw_only=True):
+    """The provider could not give the money back; it is the merchant's again."""
+
+    refund_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    detail: str | None = None
+
+
+class ReviewNeeded(Fact, frozen=True, kw_only=True):
+    """Every look-up left the outcome open: a person has to decide."""
+
+    operation: Operation
+    subject_id: str
+    detail: str | None = None
+
+
+class CommandRejected(Fact, frozen=True, kw_only=True):
+    """A command did not fit the payment's state. Nothing else happened."""
+
+    command_id: str
+    command: Annotated[str, msgspec.Meta(description="the command's record name")]
+    reason: RejectionReason
+    detail: str
+
+
+FACTS: tuple[type[Fact], ...] = (
+    IntentCreated,
+    MethodSet,
+    AttemptStarted,
+    ActionRequired,
+    OutcomeUnresolved,
+    PaymentAuthorized,
+    AttemptDeclined,
+    RetryScheduled,
+    PaymentFailed,
+    PaymentCanceled,
+    AuthorizationOrphaned,
+    CaptureRequested,
+    PaymentCaptured,
+    CaptureFailed,
+    VoidRequested,
+    PaymentVoided,
+    VoidFailed,
+    HoldExpired,
+    RefundRequested,
+    PaymentRefunded,
+    RefundFailed,
+    ReviewNeeded,
+    CommandRejected,
+)

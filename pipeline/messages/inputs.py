@@ -1,0 +1,85 @@
+"""What moves a payment besides commands: providers' words, due timers, retry plans."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from pipeline.messages.base import Input, Millis, Minor
+from pipeline.messages.values import Decline, NextAction, Operation, Outcome, ReportSource, TimerKind
+
+
+class ProviderReport(Input, frozen=True, kw_only=True):
+    """A provider's word on one operation: the answer to a request, a webhook, or a look-up."""
+
+    report_id: Annotated[str, msgspec.Meta(description="derived from the request, or from the provider's event id")]
+    provider: str
+    source: ReportSource
+    operation: Operation
+    outcome: Outcome
+    subject_id: Annotated[
+        str | None,
+        msgspec.Meta(description="attempt, capture, void or refund it speaks of; null when the provider does not say"),
+    ] = None
+    provider_reference: Annotated[
+        str | None, msgspec.Meta(description="the provider's id of the payment, e.g. pi_...")
+    ] = None
+    operation_reference: Annotated[
+        str | None, msgspec.Meta(description="the provider's id of the operation, e.g. re_...")
+    ] = None
+    amount: Minor | None = None
+    currency: str | None = None
+    decline: Decline | None = None
+    next_action: NextAction | None = None
+    hold_expires_at: Millis | None = None
+    detail: Annotated[str | None, msgspec.Meta(description="raw status or error, for operators; never card data")] = (
+        None
+    )
+
+    @property
+    def input_id(self) -> str:
+        return self.report_id
+
+
+class TimerFired(Input, frozen=True, kw_only=True):
+    """A timer fell due. Cancelling is lazy: the state machine ignores a timer that no longer applies."""
+
+    timer_id: str
+    kind: TimerKind
+    subject_id: Annotated[str, msgspec.Meta(description="attempt, hold, capture, void or refund it was set for")]
+    operation: Operation
+    generation: Annotated[int, msgspec.Meta(description="which timer of its subject: only the newest applies")]
+    due_at: Millis
+
+    @property
+    def input_id(self) -> str:
+        return self.timer_id
+
+
+class RetryPlanned(Input, frozen=True, kw_only=True):
+    """The retry policy's word: try again at `due_at`."""
+
+    plan_id: str
+    attempt_id: Annotated[str, msgspec.Meta(description="the declined attempt")]
+    due_at: Millis
+    rule: Annotated[str, msgspec.Meta(description="the policy's rule, by name")]
+
+    @property
+    def input_id(self) -> str:
+        return self.plan_id
+
+
+class RetryAbandoned(Input, frozen=True, kw_only=True):
+    """The retry policy's word: no further attempt."""
+
+    plan_id: str
+    attempt_id: Annotated[str, msgspec.Meta(description="the declined attempt")]
+    rule: Annotated[str, msgspec.Meta(description="the policy's rule, by name")]
+
+    @property
+    def input_id(self) -> str:
+        return self.plan_id
+
+
+INPUTS: tuple[type[Input], ...] = (ProviderReport, TimerFired, RetryPlanned, RetryAbandoned)

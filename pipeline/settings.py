@@ -1,0 +1,66 @@
+"""Settings of every process: environment variables `PAYMENTS_*`, or the file that `payments stack up` writes.
+
+Secrets are named here by variable only; none is ever in a topic, table or log.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def home() -> Path:
+    """Where the local stack and the stages' state live: `PAYMENTS_HOME`, else `.local` in the project."""
+    return Path(os.environ.get("PAYMENTS_HOME") or PROJECT / ".local")
+
+
+class Settings(BaseSettings):
+    """All settings, validated at start. Every field is the environment variable `PAYMENTS_<FIELD>`."""
+
+    model_config = SettingsConfigDict(env_prefix="PAYMENTS_", extra="ignore", frozen=True)
+
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    registry_url: str = "http://127.0.0.1:8080/apis/ccompat/v7"
+    connect_url: str = "http://127.0.0.1:8083"
+    postgres_owner_url: SecretStr = SecretStr("postgresql://payments_owner@127.0.0.1/payments")
+    postgres_sink_url: SecretStr = SecretStr("postgresql://payments_sink@127.0.0.1/payments")
+    postgres_gateway_url: SecretStr = SecretStr("postgresql://payments_gateway@127.0.0.1/payments")
+    postgres_reader_url: SecretStr = SecretStr("postgresql://payments_reader@127.0.0.1/payments")
+    postgres_debezium_url: SecretStr = SecretStr("postgresql://payments_debezium@127.0.0.1/payments")
+
+    partitions: int = Field(12, ge=1, description="of topics without a count of their own; frozen at creation")
+    replication: int = Field(1, ge=1)
+    state_dir: Path = Field(default_factory=lambda: home() / "state")
+    slot: str = Field("0", description="names this instance of a stage; stable across restarts")
+    commit_interval: float = Field(0.02, ge=0, description="seconds between commits of a stage under load")
+
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = 8000
+
+    stripe_api_url: str = "https://api.stripe.com"
+    stripe_api_key: SecretStr = SecretStr("")
+    stripe_webhook_secrets: SecretStr = Field(SecretStr(""), description="every active secret, comma-separated")
+    provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
+
+    retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
+    recovery_scale: float = Field(
+        1.0, gt=0, description="multiplies the recovery and expiry delays; below 1 for demos and tests"
+    )
+
+    def reveal(self, name: str) -> str:
+        """The value of a secret setting."""
+        secret = getattr(self, name)
+        assert isinstance(secret, SecretStr)
+        return secret.get_secret_value()
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """This process's settings: environment first, then `<home>/stack.env`."""
+    return Settings(_env_file=home() / "stack.env")
