@@ -8,7 +8,9 @@ from pipeline.settings import Settings
 
 
 def producer_config(settings: Settings, client_id: str, transactional_id: str | None = None) -> dict[str, Any]:
-    """A producer that loses nothing: idempotent, acks=all, and on the partition that Java and quixstreams would choose."""
+    """A producer that loses nothing: idempotent, acks=all, and on the partition that Java and quixstreams would
+    choose.
+    """
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,
         "client.id": client_id,

@@ -187,8 +187,8 @@ def _at_payment(state: AuthorizationState, item: Input, schedule: Schedule) -> R
 
 def _not_found_here(state: AuthorizationState | None, command: Command) -> Result:
     """Another merchant's payment looks like none at all."""
-    draft = Draft(command.payment_id, command.merchant_id, "", command)
-    draft.reject(RejectionReason.PAYMENT_NOT_FOUND, "no such payment")
+    draft = Draft.of(command, command.merchant_id, "")
+    draft.reject(command, RejectionReason.PAYMENT_NOT_FOUND, "no such payment")
     return draft.done(state)
 
 
@@ -265,13 +265,14 @@ Rule = Callable[[AuthorizationState, Input, Schedule], Result]
 
 
 def _draft(state: AuthorizationState, item: Input) -> Draft:
-    return Draft(item.payment_id, state.merchant_id, state.provider, item)
+    return Draft.of(item, state.merchant_id, state.provider)
 
 
 def _refuse(reason: RejectionReason, detail: str) -> Rule:
     def rule(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+        assert isinstance(item, Command)
         draft = _draft(state, item)
-        draft.reject(reason, detail)
+        draft.reject(item, reason, detail)
         return draft.done(state)
 
     return rule

@@ -79,24 +79,26 @@ class Draft:
     payment_id: str
     merchant_id: str
     provider: str
-    cause: Input
+    cause_id: str
+    at: int
+    """The decision's time: the input's."""
     outputs: list[Output] = field(default_factory=list)
 
-    @property
-    def at(self) -> int:
-        """The decision's time."""
-        return self.cause.occurred_at
+    @staticmethod
+    def of(item: Input, merchant_id: str, provider: str) -> Draft:
+        """A draft that `item` causes."""
+        return Draft(item.payment_id, merchant_id, provider, item.input_id, item.occurred_at)
 
     def fact(self, kind: Callable[..., AnyFact], operation_id: str, **fields: Any) -> AnyFact:
         """Add a fact of that kind."""
         name = kind.__name__
         ordinal = sum(isinstance(output, Fact) for output in self.outputs)
         made = kind(
-            fact_id=ids.fact_id(self.payment_id, self.cause.input_id, name, ordinal),
+            fact_id=ids.fact_id(self.payment_id, self.cause_id, name, ordinal),
             payment_id=self.payment_id,
             merchant_id=self.merchant_id,
             occurred_at=self.at,
-            cause_id=self.cause.input_id,
+            cause_id=self.cause_id,
             operation_id=operation_id,
             **fields,
         )
@@ -137,14 +139,13 @@ class Draft:
             )
         )
 
-    def reject(self, reason: RejectionReason, detail: str) -> None:
+    def reject(self, command: Command, reason: RejectionReason, detail: str) -> None:
         """Record that the command does not fit."""
-        assert isinstance(self.cause, Command)
         self.fact(
             CommandRejected,
-            self.cause.command_id,
-            command_id=self.cause.command_id,
-            command=type(self.cause).__name__,
+            command.command_id,
+            command_id=command.command_id,
+            command=type(command).__name__,
             reason=reason,
             detail=detail,
         )

@@ -233,12 +233,13 @@ class PaymentRefunded(Fact, frozen=True, kw_only=True):
 
 
 class RefundFailed(Fact, frozen=True, kw_only=True):
-    """The provider could not give the money back; it is the merchant's again."""
+    """The provider could not give the money back; it is the merchant's again. `after_success`: it had said it did."""
 
     refund_id: str
     provider: str
     amount: Minor
     currency: str
+    after_success: bool = False
     detail: str | None = None
 
 

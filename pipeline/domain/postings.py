@@ -1,0 +1,135 @@
+"""Double entry: each fact that moves or promises money, and the one balanced journal entry it posts.
+
+The ledger is a pure function of the fact. Holds are memo accounts: a promise is no asset, but its sum must be known
+and must return to zero. Accounts and postings are explained in docs/ledger.md.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Final
+
+from pipeline import ids
+from pipeline.messages.facts import (
+    Fact,
+    HoldExpired,
+    PaymentAuthorized,
+    PaymentCaptured,
+    PaymentRefunded,
+    PaymentVoided,
+    RefundFailed,
+    RefundRequested,
+)
+from pipeline.messages.journal import JournalEntry, Posting, Side
+
+
+class UnbalancedError(AssertionError):
+    """Debits and credits of an entry differ in a currency: a bug in this file, never an input's fault."""
+
+
+def entry_of(fact: Fact) -> JournalEntry | None:
+    """The journal entry of a fact, or None for one that neither moves nor promises money. Raises UnbalancedError."""
+    rule = _RULES.get(type(fact))
+    postings = rule(fact) if rule else []
+    if rule is None or not postings:
+        return None
+    entry = JournalEntry(
+        entry_id=ids.entry_id(fact.fact_id),
+        fact_id=fact.fact_id,
+        payment_id=fact.payment_id,
+        occurred_at=fact.occurred_at,
+        description=type(fact).__name__,
+        postings=postings,
+    )
+    _check_balanced(entry)
+    return entry
+
+
+def holds_receivable(fact: Any) -> str:
+    """Memo, debit: promised by cardholders' banks."""
+    return f"holds_receivable:{fact.merchant_id}:{fact.provider}:{fact.currency}"
+
+
+def holds_commitment(fact: Any) -> str:
+    """Memo, credit: the mirror of holds_receivable."""
+    return f"holds_commitment:{fact.merchant_id}:{fact.provider}:{fact.currency}"
+
+
+def provider_receivable(fact: Any) -> str:
+    """Asset, clearing: captured, and still at the provider."""
+    return f"provider_receivable:{fact.provider}:{fact.currency}"
+
+
+def merchant_payable(fact: Any) -> str:
+    """Liability: what is owed to the merchant."""
+    return f"merchant_payable:{fact.merchant_id}:{fact.currency}"
+
+
+def refunds_pending(fact: Any) -> str:
+    """Liability, clearing: refunds asked for and not yet confirmed."""
+    return f"refunds_pending:{fact.provider}:{fact.currency}"
+
+
+def _move(debit: str, credit: str, amount: int, currency: str) -> list[Posting]:
+    """Two legs; none at all for nothing."""
+    if amount == 0:
+        return []
+    return [
+        Posting(account=debit, side=Side.DEBIT, amount=amount, currency=currency),
+        Posting(account=credit, side=Side.CREDIT, amount=amount, currency=currency),
+    ]
+
+
+def _authorized(fact: PaymentAuthorized) -> list[Posting]:
+    return _move(holds_receivable(fact), holds_commitment(fact), fact.amount, fact.currency)
+
+
+def _released(fact: PaymentVoided | HoldExpired) -> list[Posting]:
+    return _move(holds_commitment(fact), holds_receivable(fact), fact.hold_released, fact.currency)
+
+
+def _captured(fact: PaymentCaptured) -> list[Posting]:
+    """What was claimed and what was let go both leave the hold; only what was claimed becomes money."""
+    left = fact.hold_captured + fact.hold_released
+    return [
+        *_move(holds_commitment(fact), holds_receivable(fact), left, fact.currency),
+        *_move(provider_receivable(fact), merchant_payable(fact), fact.amount, fact.currency),
+    ]
+
+
+def _refund_requested(fact: RefundRequested) -> list[Posting]:
+    return _move(merchant_payable(fact), refunds_pending(fact), fact.amount, fact.currency)
+
+
+def _refunded(fact: PaymentRefunded) -> list[Posting]:
+    """Nothing was pending for a refund made at the provider's own console."""
+    owed = merchant_payable(fact) if fact.external else refunds_pending(fact)
+    return _move(owed, provider_receivable(fact), fact.amount, fact.currency)
+
+
+def _refund_failed(fact: RefundFailed) -> list[Posting]:
+    """After a reported success the money comes back to the provider, not out of the pending refunds."""
+    back = provider_receivable(fact) if fact.after_success else refunds_pending(fact)
+    return _move(back, merchant_payable(fact), fact.amount, fact.currency)
+
+
+_RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
+    PaymentAuthorized: _authorized,
+    PaymentCaptured: _captured,
+    PaymentVoided: _released,
+    HoldExpired: _released,
+    RefundRequested: _refund_requested,
+    PaymentRefunded: _refunded,
+    RefundFailed: _refund_failed,
+}
+
+
+def _check_balanced(entry: JournalEntry) -> None:
+    sums: dict[str, int] = defaultdict(int)
+    for posting in entry.postings:
+        sums[posting.currency] += posting.amount if posting.side is Side.DEBIT else -posting.amount
+        if posting.amount <= 0:
+            raise UnbalancedError(f"{entry.description}: a posting of {posting.amount}")
+    if any(sums.values()):
+        raise UnbalancedError(f"{entry.description}: {dict(sums)}")
