@@ -66,9 +66,9 @@ def timer_id(payment: str, kind: str, subject: str, generation: int) -> str:
     return derive("timer", payment, kind, subject, generation)
 
 
-def report_id(request: str) -> str:
-    """The worker's answer to a provider request."""
-    return derive("report", request)
+def report_id(request: str, outcome: str) -> str:
+    """The worker's answer to a provider request. A call repeated after a crash may end otherwise: another report."""
+    return derive("report", request, outcome)
 
 
 def outbox_id(fact: str) -> str:

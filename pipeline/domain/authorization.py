@@ -119,6 +119,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     started_at: int
     status: AttemptStatus = AttemptStatus.OPEN
     generation: int = 1
+    unresolved: bool = False
     provider_reference: str | None = None
 
 
@@ -515,11 +516,9 @@ def _action(state: AuthorizationState, item: Input, schedule: Schedule) -> Resul
 
 
 def _unresolved(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
-    """Nobody knows: look it up soon, never send it again under another key. Look-ups that say so again change
-    nothing.
-    """
+    """Nobody knows: look it up soon, never send it again under another key. Said again, it changes nothing."""
     state, report, attempt = _reported(state, item)
-    if attempt.generation > 1:
+    if attempt.unresolved:
         return Decision(_with_attempt(state, attempt))
     draft = _draft(state, item)
     draft.fact(
@@ -530,6 +529,7 @@ def _unresolved(state: AuthorizationState, item: Input, schedule: Schedule) -> R
         provider_reference=attempt.provider_reference,
         detail=report.detail,
     )
+    attempt = replace(attempt, unresolved=True)
     if report.outcome is Outcome.UNKNOWN:
         attempt = replace(attempt, generation=attempt.generation + 1)
         _recovery_timer(attempt, draft, schedule.after_unknown)

@@ -1,8 +1,8 @@
 """The capture stage's decisions: from the hold to the money, and back.
 
-It is the last writer before the system of record, so it numbers every fact of a payment, its own and those it
-passes on. `TABLE` is the state machine of the hold: a row a phase, a column a kind of input. Captures, voids and
-refunds are `Move`s, each with its own linear states; only one capture or void is under way at a time, refunds may be several.
+It is the last writer before the system of record, so it numbers every fact of a payment, its own and those it passes
+on. `TABLE` is the state machine of the hold: a row a phase, a column a kind of input. Captures, voids and refunds are
+moves, each with its own linear states; one capture or void is under way at a time, refunds may be several.
 """
 
 from __future__ import annotations
@@ -96,6 +96,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     final: bool = True
     status: MoveStatus = MoveStatus.OPEN
     generation: int = 1
+    unresolved: bool = False
     external: bool = False
     reason: str | None = None
     operation_reference: str | None = None
@@ -558,7 +559,7 @@ def _refund_done(state: CaptureState, item: Item, schedule: Schedule) -> Result:
         provider=state.provider,
         amount=move.amount,
         currency=state.currency,
-        external=move.external,
+        was_pending=move.status is not MoveStatus.FAILED and not move.external,
         operation_reference=move.operation_reference,
     )
     return draft.done(replace(state, moves=_with_move(state, replace(move, status=MoveStatus.DONE))))
@@ -583,7 +584,7 @@ def _refund_failed(state: CaptureState, item: Item, schedule: Schedule) -> Resul
 def _unresolved(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     """Pending at the provider, or lost after sending: the recovery timer, or a sooner one, asks again."""
     report, move = _reported(state, item)
-    if move.generation > 1:
+    if move.unresolved:
         return Decision(replace(state, moves=_with_move(state, move)))
     draft = _draft(state, item)
     draft.fact(
@@ -594,6 +595,7 @@ def _unresolved(state: CaptureState, item: Item, schedule: Schedule) -> Result:
         provider_reference=state.provider_reference,
         detail=report.detail,
     )
+    move = replace(move, unresolved=True)
     if report.outcome is Outcome.UNKNOWN:
         move = replace(move, generation=move.generation + 1)
         _recovery_timer(draft, move, schedule.after_unknown)

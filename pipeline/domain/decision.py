@@ -156,5 +156,5 @@ class Draft:
 
 
 def remember(seen: tuple[str, ...], input_id: str) -> tuple[str, ...]:
-    """`seen` with one more id, oldest forgotten first."""
-    return (*seen[-(SEEN_LIMIT - 1) :], input_id)
+    """`seen` with one more id, oldest forgotten first; as it was if it has the id already."""
+    return seen if input_id in seen else (*seen[-(SEEN_LIMIT - 1) :], input_id)

@@ -103,8 +103,8 @@ def _refund_requested(fact: RefundRequested) -> list[Posting]:
 
 
 def _refunded(fact: PaymentRefunded) -> list[Posting]:
-    """Nothing was pending for a refund made at the provider's own console."""
-    owed = merchant_payable(fact) if fact.external else refunds_pending(fact)
+    """What was not among the pending refunds comes straight out of what the merchant is owed."""
+    owed = refunds_pending(fact) if fact.was_pending else merchant_payable(fact)
     return _move(owed, provider_receivable(fact), fact.amount, fact.currency)
 
 

@@ -222,13 +222,15 @@ class RefundRequested(Fact, frozen=True, kw_only=True):
 
 
 class PaymentRefunded(Fact, frozen=True, kw_only=True):
-    """Captured money went back. `external`: asked for at the provider's own console, so no request preceded it."""
+    """Captured money went back. `was_pending`: our books had it among the refunds under way. They did not when it was
+    made at the provider's own console, or succeeded after all.
+    """
 
     refund_id: str
     provider: str
     amount: Minor
     currency: str
-    external: bool = False
+    was_pending: bool = True
     operation_reference: str | None = None
 
 

@@ -1,0 +1,153 @@
+"""Sample states and inputs, one of each kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from pipeline.domain.authorization import Attempt, AttemptStatus, AuthorizationState, Status
+from pipeline.domain.capture import CaptureState, Move, MoveStatus, Phase
+from pipeline.messages.commands import Authorize, Capture, Command, CreateIntent, Refund, RetryNow, SetMethod, Void
+from pipeline.messages.inputs import ProviderReport, TimerFired
+from pipeline.messages.values import (
+    CaptureMethod,
+    Operation,
+    Outcome,
+    PaymentMethod,
+    ReportSource,
+    TimerKind,
+)
+
+PAYMENT = "7b2f8f52-5b5f-5b55-9b3e-0b8a8a1f2f10"
+VISA = PaymentMethod(token="pm_card_visa")
+NOW = 1_790_000_000_000
+
+
+def commands(merchant: str = "acme") -> list[Command]:
+    """One of each command."""
+
+    def common(name: str) -> dict[str, Any]:
+        return {"command_id": name, "merchant_id": merchant, "payment_id": PAYMENT, "occurred_at": NOW}
+
+    return [
+        CreateIntent(
+            amount=10_000, currency="USD", provider="stripe", capture_method=CaptureMethod.MANUAL, **common("create")
+        ),
+        SetMethod(payment_method=VISA, **common("method")),
+        Authorize(**common("authorize")),
+        Authorize(payment_method=VISA, **common("authorize-with")),
+        Capture(amount=4_000, final=False, **common("capture")),
+        Capture(**common("capture-all")),
+        Void(**common("void")),
+        Refund(amount=1_000, **common("refund")),
+        Refund(**common("refund-all")),
+        RetryNow(**common("retry")),
+    ]
+
+
+def report(operation: Operation, outcome: Outcome, subject: str | None) -> ProviderReport:
+    """A provider's word."""
+    return ProviderReport(
+        payment_id=PAYMENT,
+        occurred_at=NOW,
+        report_id=f"{operation}-{outcome}-{subject}",
+        provider="stripe",
+        source=ReportSource.ANSWER,
+        operation=operation,
+        outcome=outcome,
+        subject_id=subject,
+        provider_reference="pi_1",
+    )
+
+
+def timer(kind: TimerKind, operation: Operation, subject: str, generation: int) -> TimerFired:
+    """A timer that fell due."""
+    return TimerFired(
+        payment_id=PAYMENT,
+        occurred_at=NOW,
+        timer_id=f"{kind}-{operation}-{subject}-{generation}",
+        kind=kind,
+        subject_id=subject,
+        operation=operation,
+        generation=generation,
+        due_at=NOW,
+    )
+
+
+def authorization_states() -> list[AuthorizationState | None]:
+    """No payment, and one in each status."""
+    opened = Attempt(attempt_id="attempt-1", number=1, operation_id="op", method=VISA, started_at=NOW)
+    closed = replace(opened, status=AttemptStatus.CLOSED, provider_reference="pi_1")
+    attempts = {
+        Status.REQUIRES_METHOD: (),
+        Status.REQUIRES_AUTHORIZATION: (),
+        Status.AUTHORIZING: (opened,),
+        Status.REQUIRES_ACTION: (replace(opened, provider_reference="pi_1"),),
+        Status.DECLINED: (closed,),
+        Status.RETRY_SCHEDULED: (closed,),
+        Status.NEEDS_REVIEW: (opened,),
+        Status.AUTHORIZED: (replace(closed, status=AttemptStatus.APPROVED),),
+        Status.FAILED: (closed,),
+        Status.CANCELED: (closed,),
+    }
+    return [
+        None,
+        *(
+            AuthorizationState(
+                status=status,
+                merchant_id="acme",
+                provider="stripe",
+                amount=10_000,
+                currency="USD",
+                capture_method=CaptureMethod.MANUAL,
+                method=None if status is Status.REQUIRES_METHOD else VISA,
+                attempts=attempts[status],
+            )
+            for status in Status
+        ),
+    ]
+
+
+def capture_states() -> list[CaptureState | None]:
+    """No payment, and one in each phase."""
+    held = {Phase.HELD: 6_000, Phase.CAPTURING: 6_000, Phase.VOIDING: 6_000}
+    return [
+        None,
+        *(
+            CaptureState(
+                phase=phase,
+                sequence=5,
+                merchant_id="acme",
+                provider="stripe",
+                currency="USD",
+                attempt_id="attempt-1",
+                operation_id="op",
+                provider_reference="pi_1",
+                held=held.get(phase, 0),
+                moves=_moves(phase),
+            )
+            for phase in Phase
+        ),
+    ]
+
+
+def _moves(phase: Phase) -> tuple[Move, ...]:
+    capture = Move(
+        subject_id="capture-1",
+        operation_id="op-capture",
+        operation=Operation.CAPTURE,
+        amount=4_000,
+        started_at=NOW,
+        status=MoveStatus.OPEN if phase is Phase.CAPTURING else MoveStatus.DONE,
+    )
+    void = Move(subject_id="void-1", operation_id="op-void", operation=Operation.VOID, amount=6_000, started_at=NOW)
+    refund = Move(
+        subject_id="refund-1", operation_id="op-refund", operation=Operation.REFUND, amount=500, started_at=NOW
+    )
+    match phase:
+        case Phase.NO_HOLD | Phase.VOIDED | Phase.EXPIRED:
+            return ()
+        case Phase.VOIDING:
+            return (capture, void)
+    return (capture, refund)
