@@ -62,5 +62,5 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """This process's settings: environment first, then `<home>/stack.env`."""
-    return Settings(_env_file=home() / "stack.env")
+    """This process's settings: environment first, then what `payments up` wrote to its home."""
+    return Settings(_env_file=(home() / "stack.env", home() / "local.env"))

@@ -1,0 +1,92 @@
+"""`payments`: the command line of the system."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from connectors.kafka_connect.cli import app as connect_app
+from connectors.postgres.cli import app as database_app
+from gateway.cli import app as keys_app
+from pipeline import local
+from pipeline.admin_cli import schemas_app, topics_app
+from pipeline.run import PROCESSES
+from pipeline.settings import home
+from pipeline.stack.cli import app as stack_app
+
+app = typer.Typer(
+    help="Payments on Kafka: from an HTTP request to balanced books, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(stack_app, name="stack")
+app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
+app.add_typer(database_app, name="db")
+app.add_typer(connect_app, name="connect")
+app.add_typer(keys_app, name="keys")
+console = Console()
+
+Process = Annotated[str, typer.Argument(help=f"one of {', '.join(PROCESSES)}, or all")]
+
+
+@app.command()
+def up() -> None:
+    """Bring the whole system up and leave it running: local stack, tables, contracts, topics, every process."""
+    try:
+        settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
+    except local.NotReadyError as error:
+        console.print(f"[red]{error}[/]")
+        raise typer.Exit(1) from None
+    url = f"http://{settings.gateway_host}:{settings.gateway_port}"
+    table = Table(show_header=False, box=None)
+    table.add_row("API", f"{url}/api/v1   read it at {url}/docs")
+    table.add_row("API key", "payments keys create --merchant acme")
+    table.add_row("Kafka", settings.kafka_bootstrap)
+    table.add_row("registry", settings.registry_url)
+    table.add_row("Stripe simulator", settings.stripe_api_url)
+    table.add_row("logs", str(home() / "logs"))
+    console.print(table)
+
+
+@app.command()
+def down(wipe: Annotated[bool, typer.Option(help="forget all data as well")] = False) -> None:
+    """Stop every process and the local stack."""
+    local.down(wipe=wipe)
+    console.print("stopped")
+
+
+@app.command()
+def run(process: Process) -> None:
+    """Run one process of the system, or all of them, supervised, until Ctrl-C."""
+    if process == "all":
+        local.supervise(simulator="PAYMENTS_STRIPE_API_URL" in local.environment())
+        return
+    if process not in PROCESSES:
+        console.print(f"[red]{process} is none of {', '.join(PROCESSES)}[/]")
+        raise typer.Exit(2)
+    # A fresh interpreter: a stage must not carry the command line's imports through its life.
+    os.execve(sys.executable, [sys.executable, "-m", "pipeline.run", process], local.environment())
+
+
+@app.command(hidden=True)
+def supervise() -> None:
+    """What `payments up` leaves running."""
+    local.supervise()
+
+
+@app.command()
+def demo() -> None:
+    """Bring the system up, drive ten payments through it, and show what became of them."""
+    from benchmarks.demo import main  # noqa: PLC0415 - only here
+
+    raise typer.Exit(main(console))
+
+
+if __name__ == "__main__":
+    app()
