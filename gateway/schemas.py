@@ -1,0 +1,279 @@
+"""The API's shapes: what it takes (strict, no unknown field) and what it gives. `/openapi.json` is made from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.domain.projection import MoveState, OperationState, PaymentStatus
+from pipeline.messages.values import DeclineCategory
+
+Amount = Annotated[
+    str,
+    Field(
+        description="Plain decimal string with at most as many decimals as the currency has (ISO 4217).",
+        examples=["10.50"],
+        max_length=32,
+    ),
+]
+CurrencyCode = Annotated[str, Field(description="ISO 4217 alphabetic code.", examples=["USD"], max_length=16)]
+Reference = Annotated[str, Field(min_length=1, max_length=255)]
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+MetadataKey = Annotated[str, Field(min_length=1, max_length=40)]
+MetadataValue = Annotated[str, Field(max_length=500)]
+Time = Annotated[str, Field(description="RFC 3339, UTC, milliseconds.", examples=["2026-01-31T12:00:00.000Z"])]
+
+
+class Taken(BaseModel):
+    """A request body, or a part of one."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class PaymentMethodIn(Taken):
+    """How the payment is paid: the provider's token, never card data."""
+
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["card"])] = "card"
+    token: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$", examples=["pm_card_visa"])]
+
+
+class CreateIntentIn(Taken):
+    """A payment intent: what is to be paid, by whom, through whom."""
+
+    amount: Amount
+    currency: CurrencyCode
+    provider: Annotated[str, Field(examples=["stripe"], max_length=32)]
+    capture_method: Annotated[
+        Literal["manual", "automatic"], Field(description="When the money of an authorization is claimed.")
+    ] = "manual"
+    customer_id: Reference | None = None
+    merchant_reference: Annotated[
+        Reference | None, Field(description="Your own name for the payment; the provider sees it.")
+    ] = None
+    order_id: Reference | None = None
+    payment_method: PaymentMethodIn | None = None
+    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+
+
+class SetMethodIn(Taken):
+    """Choose, or change, how the payment is paid."""
+
+    payment_method: PaymentMethodIn
+
+
+class AuthorizeIn(Taken):
+    """Ask for the hold; with automatic capture, for the money."""
+
+    payment_method: PaymentMethodIn | None = None
+
+
+class CaptureIn(Taken):
+    """Claim held money."""
+
+    amount: Annotated[Amount | None, Field(description="Omitted: all that is left of the hold.")] = None
+    final: Annotated[bool, Field(description="Release the rest of the hold with this capture.")] = True
+
+
+class VoidIn(Taken):
+    """Give the hold back, or cancel what was never authorized."""
+
+    reason: Reason | None = None
+
+
+class RefundIn(Taken):
+    """Give captured money back."""
+
+    amount: Annotated[Amount | None, Field(description="Omitted: all that is left to refund.")] = None
+    reason: Reason | None = None
+
+
+class RetryNowIn(Taken):
+    """Make the scheduled retry at once."""
+
+
+class Given(BaseModel):
+    """An answer, or a part of one."""
+
+
+class PaymentMethodOut(Given):
+    """How the payment is paid."""
+
+    kind: str
+    token: str
+
+
+class DeclineOut(Given):
+    """Why a provider or issuer said no."""
+
+    category: DeclineCategory
+    code: Annotated[str, Field(description="Canonical code, the same for every provider.")]
+    raw_code: Annotated[str, Field(description="The provider's own code, unchanged.")]
+    network_code: str | None = None
+    network_advice_code: str | None = None
+    message: Annotated[str, Field(description="May be shown to the customer.")] = ""
+
+
+class NextActionOut(Given):
+    """What the customer has to do before the provider decides."""
+
+    kind: str
+    url: str
+
+
+class AttemptOut(Given):
+    """One immutable authorization attempt."""
+
+    attempt_id: str
+    number: int
+    state: MoveState
+    payment_method: PaymentMethodOut
+    started_at: Time
+    provider_reference: str | None = None
+    next_action: NextActionOut | None = None
+    decline: DeclineOut | None = None
+
+
+class HoldOut(Given):
+    """What was authorized, what is left of it, until when."""
+
+    amount: Amount
+    remaining: Amount
+    expires_at: Time
+    provider_reference: str
+
+
+class MoveOut(Given):
+    """One capture, void or refund."""
+
+    id: str
+    state: MoveState
+    amount: Amount
+    requested_at: Time
+    final: bool | None = None
+    provider_reference: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+
+
+class RetryOut(Given):
+    """The retry that is scheduled."""
+
+    due_at: Time
+    rule: str
+
+
+class RejectionOut(Given):
+    """A command that did not fit the payment's state."""
+
+    command_id: str
+    command: str
+    reason: str
+    detail: str
+    occurred_at: Time
+
+
+class IntentOut(Given):
+    """A payment intent with all that happened to it."""
+
+    payment_id: str
+    status: PaymentStatus
+    amount: Amount
+    currency: CurrencyCode
+    provider: str
+    capture_method: Literal["manual", "automatic"]
+    customer_id: str | None
+    merchant_reference: str | None
+    order_id: str | None
+    payment_method: PaymentMethodOut | None
+    metadata: dict[str, str]
+    created_at: Time
+    updated_at: Time
+    sequence: Annotated[int, Field(description="Facts so far; 0 while the intent is accepted and not yet processed.")]
+    amount_captured: Amount
+    amount_refunded: Amount
+    hold: HoldOut | None
+    retry: RetryOut | None
+    decline: DeclineOut | None
+    attempts: list[AttemptOut]
+    captures: list[MoveOut]
+    voids: list[MoveOut]
+    refunds: list[MoveOut]
+    rejections: list[RejectionOut]
+
+
+class IntentListOut(Given):
+    """One page of intents, newest first."""
+
+    data: list[IntentOut]
+    next_cursor: Annotated[str | None, Field(description="Pass as `cursor` for the next page; null on the last.")]
+
+
+class OperationOut(Given):
+    """What became of a command."""
+
+    operation_id: str
+    payment_id: str
+    kind: Annotated[str, Field(examples=["Authorize"])]
+    state: Annotated[
+        Literal["accepted", "started", "completed", "rejected", "failed"],
+        Field(description="accepted: on its way; completed, rejected and failed are final, save that a retry may "
+                          "still turn a failed authorization."),
+    ]  # fmt: skip
+    reason: str | None = None
+    detail: str | None = None
+    updated_at: Time
+    intent: Annotated[str, Field(description="Where the payment is read.", examples=["/api/v1/intents/..."])]
+
+
+class FieldErrorOut(Given):
+    """What is wrong with one field."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class ProblemOut(Given):
+    """Problem details (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(description="Stable; a page that explains it.", examples=["/problems/unknown_currency"])]
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[FieldErrorOut] | None = None
+    decline: Annotated[DeclineOut | None, Field(description="With `payment_declined`.")] = None
+    intent: Annotated[IntentOut | None, Field(description="With 402, and with 409 for the payment's state.")] = None
+
+
+class PartOut(Given):
+    """One part that the gateway needs."""
+
+    ok: bool
+    detail: str | None = None
+
+
+class ReadyOut(Given):
+    """Whether this instance can take requests, and which part fails if not."""
+
+    ready: bool
+    parts: dict[str, PartOut]
+
+
+class HealthOut(Given):
+    """The process runs."""
+
+    status: Literal["ok"]
+
+
+class ReceivedOut(Given):
+    """A webhook was taken."""
+
+    received: Annotated[int, Field(description="Reports and events passed on.")]
+
+
+Model = type[BaseModel]
+Json = dict[str, Any]
+FINAL_STATES = frozenset({OperationState.COMPLETED, OperationState.REJECTED, OperationState.FAILED})

@@ -1,0 +1,170 @@
+"""What the routes share, made once a process."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import structlog
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from gateway import body, metrics, problems
+from gateway.database import Database
+from gateway.edge import REQUEST_ID, client_of
+from gateway.idempotency import Requests
+from gateway.keys import ApiKey, KeyRing, Scope
+from gateway.limits import Buckets, Limits
+from gateway.payments import Payments
+from gateway.problems import Problem
+from gateway.producer import AsyncProducer
+from gateway.waits import Waits
+from pipeline.codec import Codec, Registry
+from pipeline.messages import Record
+from pipeline.messages.commands import COMMANDS
+from pipeline.messages.inputs import ProviderReport
+from pipeline.settings import Settings
+
+log = structlog.get_logger()
+
+WRITES: Final[Sequence[type[Record]]] = (*COMMANDS, ProviderReport)
+PRUNE_SECONDS: Final = 600.0
+_REGISTRY_RETRY_SECONDS: Final = 1.0
+_TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of one gateway."""
+
+    settings: Settings
+    limits: Limits
+    registry: Registry = field(init=False)
+    codec: Codec = field(init=False)
+    database: Database = field(init=False)
+    producer: AsyncProducer = field(init=False)
+    payments: Payments = field(init=False)
+    requests: Requests = field(init=False)
+    keys: KeyRing = field(init=False)
+    waits: Waits = field(init=False)
+    key_buckets: Buckets = field(init=False)
+    refused: Buckets = field(init=False)
+    draining: bool = False
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.registry = Registry(self.settings.registry_url)
+        self.codec = Codec(self.registry)
+        self.database = Database(self.settings.reveal("postgres_gateway_url"))
+        self.payments = Payments(self.database, self.codec)
+        self.requests = Requests(self.database)
+        self.keys = KeyRing(self.payments.key)
+        self.waits = Waits(self.database, self.payments)
+        self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
+        self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
+
+    async def start(self) -> None:
+        """Check the contracts and open the connections. Raises UnregisteredContractError: a process that could write
+        nothing must not start.
+        """
+        await asyncio.to_thread(self.codec.require, *WRITES)
+        self.producer = AsyncProducer(self.settings)
+        self.producer.start()
+        await self.database.open()
+        self.waits.start()
+        self._tasks.append(asyncio.get_running_loop().create_task(self._prune_for_ever()))
+
+    def drain(self) -> None:
+        """The process is about to end: nobody waits any more."""
+        self.draining = True
+        self.waits.drain()
+
+    async def stop(self) -> None:
+        """Deliver what is enqueued and close everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.waits.stop()
+        await self.producer.stop()
+        await self.database.close()
+
+    async def _prune_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            try:
+                await self.requests.prune()
+            except Exception as error:
+                log.warning("old idempotency keys could not be deleted", error=type(error).__name__)
+
+
+def services_of(request: Request) -> Services:
+    """The gateway that a request belongs to."""
+    found = request.app.state.gateway
+    assert isinstance(found, Services)
+    return found
+
+
+async def authenticated(request: Request, scope: Scope) -> ApiKey:
+    """The caller's key. Raises Problem `unauthenticated`, `forbidden`, `rate_limited`, `unavailable`."""
+    services, client = services_of(request), client_of(request.scope)
+    services.refused.require(client)
+    key = await services.keys.authenticate(_bearer(request))
+    if key is None:
+        services.refused.spend(client)
+        raise Problem(problems.UNAUTHENTICATED, headers={"WWW-Authenticate": 'Bearer realm="payments"'})
+    structlog.contextvars.bind_contextvars(key_id=key.key_id, merchant_id=key.merchant_id)
+    services.key_buckets.take(key.key_id)
+    if scope not in key.scopes:
+        raise Problem(problems.FORBIDDEN, f"the key lacks the scope {scope.value}")
+    return key
+
+
+def _bearer(request: Request) -> str:
+    given = request.headers.getlist("authorization")
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The request's strict JSON object. Raises Problem."""
+    limits = services_of(request).limits
+    try:
+        raw = await body.read(request, body.API_LIMIT, limits.body_seconds)
+    except Problem as problem:
+        if problem.kind is problems.BODY_TOO_SLOW:
+            metrics.SLOW_CLIENTS.labels("body_deadline").inc()
+        raise
+    return body.parse(raw, request.headers.get("content-type"))
+
+
+def validated(model: type[Body], value: dict[str, Any]) -> Body:
+    """`value` as the model. Raises Problem with all that is wrong."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+        raise problems.invalid(body.errors_of(list(found))) from None
+
+
+def trace_of(request: Request, record_span: str) -> str | None:
+    """The client's trace (W3C Trace Context, section 3.2) with `record_span` as the parent of what follows; None if
+    it sent none that is valid.
+    """
+    given = request.headers.getlist("traceparent")
+    match = _TRACEPARENT.fullmatch(given[0].strip()) if len(given) == 1 else None
+    if match is None:
+        return None
+    version, trace, span, flags = match.groups()
+    if version == "ff" or not int(trace, 16) or not int(span, 16):
+        return None
+    return f"00-{trace}-{record_span}-{'01' if int(flags, 16) & 1 else '00'}"
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the answer carries as Request-Id."""
+    return str(request.scope[REQUEST_ID])

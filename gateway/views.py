@@ -1,0 +1,75 @@
+"""From what is stored to what the API shows: decimals for minor units, RFC 3339 for milliseconds."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from pipeline import money
+from pipeline.domain.projection import PaymentStatus, PaymentView
+from pipeline.messages.commands import CreateIntent
+
+Json = dict[str, Any]
+
+_AMOUNTS: Final = ("amount", "amount_captured", "amount_refunded")
+_TIMES: Final = ("created_at", "updated_at")
+_MOVES: Final = ("captures", "voids", "refunds")
+
+
+def intent(view: Json) -> Json:
+    """The API's intent from the stored projection (PaymentView as JSON)."""
+    currency = view["currency"]
+    shown = {name: value for name, value in view.items() if name != "merchant_id"}
+    _shape(shown, currency, _AMOUNTS, _TIMES)
+    for name in _MOVES:
+        shown[name] = [_shaped(move, currency, ("amount",), ("requested_at",)) for move in view[name]]
+    shown["attempts"] = [_shaped(attempt, currency, (), ("started_at",)) for attempt in view["attempts"]]
+    shown["rejections"] = [_shaped(rejection, currency, (), ("occurred_at",)) for rejection in view["rejections"]]
+    if view["hold"]:
+        shown["hold"] = _shaped(view["hold"], currency, ("amount", "remaining"), ("expires_at",))
+    if view["retry"]:
+        shown["retry"] = _shaped(view["retry"], currency, (), ("due_at",))
+    return shown
+
+
+def accepted(command: CreateIntent) -> Json:
+    """The intent that a create command makes, before anything else is known of it."""
+    status = PaymentStatus.REQUIRES_AUTHORIZATION if command.payment_method else PaymentStatus.REQUIRES_METHOD
+    view = PaymentView(
+        payment_id=command.payment_id,
+        merchant_id=command.merchant_id,
+        status=status,
+        amount=command.amount,
+        currency=command.currency,
+        provider=command.provider,
+        capture_method=command.capture_method,
+        customer_id=command.customer_id,
+        merchant_reference=command.merchant_reference,
+        order_id=command.order_id,
+        payment_method=command.payment_method,
+        metadata=command.metadata,
+        created_at=command.occurred_at,
+        updated_at=command.occurred_at,
+        sequence=0,
+    )
+    return intent(msgspec.to_builtins(view))
+
+
+def time(millis: int) -> str:
+    """RFC 3339, UTC, milliseconds."""
+    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{millis % 1000:03d}Z"
+
+
+def _shaped(item: Json, currency: str, amounts: tuple[str, ...], times: tuple[str, ...]) -> Json:
+    shown = dict(item)
+    _shape(shown, currency, amounts, times)
+    return shown
+
+
+def _shape(shown: Json, currency: str, amounts: tuple[str, ...], times: tuple[str, ...]) -> None:
+    for name in amounts:
+        shown[name] = money.decimal(shown[name], currency)
+    for name in times:
+        shown[name] = time(shown[name])

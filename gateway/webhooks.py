@@ -1,0 +1,118 @@
+"""Providers' webhooks: verified over the raw bytes before anything is parsed, answered 2xx only once every in-sync
+replica has what they say. Duplicates and disorder are the state machine's to absorb: reports carry derived ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+
+from connectors.provider import Ignored, Translated, Unrouted, WebhookRefused, Webhooks, webhooks_of
+from gateway import body, metrics, problems
+from gateway.edge import client_of
+from gateway.problems import Problem
+from gateway.services import Services, services_of, trace_of
+from pipeline import clock, topics
+from pipeline.domain.card_data import contains_card_data
+from pipeline.headers import Headers, headers_of, traceparent
+from pipeline.logging import redact
+from pipeline.messages.inputs import ProviderReport
+from pipeline.settings import Settings
+
+log = structlog.get_logger()
+
+_SECRETS: Final = {"stripe": "stripe_webhook_secrets"}
+"""Provider to the setting that names its active signing secrets."""
+
+
+async def receive(request: Request) -> Response:
+    """POST /webhooks/{provider}"""
+    services, provider = services_of(request), request.path_params["provider"]
+    if provider not in topics.PROVIDERS:
+        raise Problem(problems.UNKNOWN_WEBHOOK_PROVIDER)
+    client = f"webhook {client_of(request.scope)}"
+    services.refused.require(client)
+    raw = await body.read(request, body.WEBHOOK_LIMIT, services.limits.body_seconds)
+    try:
+        said = _understood(webhooks_of(provider), provider, raw, request, services.settings)
+    except WebhookRefused as refused:
+        services.refused.spend(client)
+        metrics.WEBHOOKS.labels(provider, refused.reason.value).inc()
+        log.warning("webhook refused", provider=provider, reason=refused.reason.value)
+        raise _problem(refused) from None
+    passed_on = await _pass_on(services, request, provider, raw, said)
+    metrics.WEBHOOKS.labels(provider, "received").inc()
+    return Response(orjson.dumps({"received": passed_on}), 200, media_type="application/json")
+
+
+def _understood(
+    webhooks: Webhooks, provider: str, raw: bytes, request: Request, settings: Settings
+) -> Sequence[Translated]:
+    """What the delivery says. Raises WebhookRefused."""
+    now = clock.now()
+    secrets = [secret for secret in settings.reveal(_SECRETS[provider]).split(",") if secret.strip()]
+    webhooks.verify(raw, dict(request.headers), [secret.strip() for secret in secrets], now)
+    return webhooks.translate(_without_card_data(raw), now)
+
+
+def _without_card_data(raw: bytes) -> bytes:
+    """The event as it may be kept: a provider's event holds no card number, but it may hold what others wrote."""
+    text = raw.decode("utf-8", errors="replace")
+    return redact(text).encode() if contains_card_data(text) else raw
+
+
+def _problem(refused: WebhookRefused) -> Problem:
+    kind = problems.EVENT_INVALID if refused.reason.value == "malformed_body" else problems.SIGNATURE_INVALID
+    return Problem(kind, refused.reason.value.replace("_", " "))
+
+
+async def _pass_on(services: Services, request: Request, provider: str, raw: bytes, said: Sequence[Translated]) -> int:
+    sent = []
+    for item in said:
+        match item:
+            case ProviderReport():
+                sent.append(_send_report(services, request, item))
+            case Unrouted():
+                sent.append(_send_unrouted(services, provider, raw, item))
+            case Ignored():
+                metrics.WEBHOOKS.labels(provider, "ignored").inc()
+                log.info("webhook without effect", provider=provider, event_id=item.event_id, event=item.event_type)
+    await asyncio.gather(*sent)
+    return len(sent)
+
+
+async def _send_report(services: Services, request: Request, report: ProviderReport) -> None:
+    span = traceparent(report.payment_id, report.input_id).split("-")[2]
+    headers = headers_of(report, "gateway", trace_of(request, span))
+    await services.producer.send(topics.INTAKE, report.payment_id, services.codec.encode(report), headers)
+    metrics.PRODUCED.labels(topics.INTAKE).inc()
+    log.info(
+        "webhook report",
+        payment_id=report.payment_id,
+        report_id=report.report_id,
+        operation=report.operation,
+        outcome=report.outcome,
+    )
+
+
+async def _send_unrouted(services: Services, provider: str, raw: bytes, event: Unrouted) -> None:
+    """The event as it came, for the routing stage and for later versions."""
+    headers: Headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event.event_id.encode()),
+        ("ce_type", f"{provider}.{event.event_type}".encode()),
+        ("ce_source", f"/providers/{provider}".encode()),
+        ("ce_subject", event.key.encode()),
+        ("content-type", b"application/json"),
+        ("reason", event.reason.value.encode()),
+    ]
+    await services.producer.send(topics.UNROUTED, event.key, _without_card_data(raw), headers)
+    metrics.PRODUCED.labels(topics.UNROUTED).inc()
+    metrics.WEBHOOKS.labels(provider, event.reason.value).inc()
+    log.info("webhook unrouted", provider=provider, event_id=event.event_id, event=event.event_type)

@@ -1,0 +1,136 @@
+"""Structured logs: one JSON object a line on standard error, without card numbers and secrets.
+
+Every process calls `configure` once. The redaction processor is the last line of defence, not the first: requests,
+records and rows are never logged whole. It reads every string that is about to be written, tracebacks included, since
+an exception's message may quote what it was given.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Final, TextIO
+
+import orjson
+import structlog
+
+from pipeline.domain.card_data import contains_pan
+
+EventDict = MutableMapping[str, Any]
+
+_SECRETS: Final = re.compile(
+    r"""
+      \b(?:sk|rk|pk)_(?:test|live)_[A-Za-z0-9_\-]{4,}      # API keys, ours and Stripe's
+    | \bwhsec_[A-Za-z0-9+/=_\-]{4,}                         # webhook signing secrets
+    | (?<=\bBearer\ )[^\s"',]+                              # Authorization headers
+    | (?<=\bBasic\ )[A-Za-z0-9+/=]{8,}
+    | (?<=://)[^\s/:@]+:[^\s/@]+(?=@)                       # user:password@host
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_DIGIT_RUN: Final = re.compile(r"[0-9](?:[\s\-._/\\,:;|*+()\[\]]{0,3}[0-9]){12,}", re.ASCII)
+_UUID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
+_SECRET_NAMES: Final = re.compile(
+    r"secret|password|passwd|authorization|api_?key$|cvv|cvc|card_?number|signature|dsn", re.IGNORECASE
+)
+_SHORTEST_SECRET: Final = 8
+_CHATTY: Final = ("httpx", "httpcore", "urllib3", "asyncio")
+REDACTED: Final = "[redacted]"
+
+
+def configure(stage: str, level: int = logging.INFO, stream: TextIO | None = None) -> None:
+    """Send this process's logs, its libraries' too, to `stream` (standard error) as JSON lines that name `stage`."""
+    shared = _processors(stage)
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_stdlib_formatter(shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(level, logging.INFO))
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(capture=True)
+
+
+def redact(text: str) -> str:
+    """`text` without secrets and card numbers."""
+    clean = _SECRETS.sub(REDACTED, text) if len(text) >= _SHORTEST_SECRET else text
+    return _without_pan(clean) if contains_pan(clean) else clean
+
+
+def redact_event(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """The structlog processor: every value, however deep, with secrets and card numbers removed."""
+    for name, value in event.items():
+        event[name] = _clean(name, value)
+    return event
+
+
+def _processors(stage: str) -> list[Any]:
+    def name_stage(_logger: object, _method: str, event: EventDict) -> EventDict:
+        event["stage"] = stage
+        return event
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        name_stage,
+        structlog.processors.format_exc_info,
+        redact_event,
+    ]
+
+
+def _stdlib_formatter(shared: list[Any]) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared[:-1]],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            redact_event,
+            structlog.processors.JSONRenderer(serializer=_dumps),
+        ],
+    )
+
+
+def _clean(name: str, value: Any) -> Any:  # noqa: PLR0911 - one line a type
+    if isinstance(name, str) and _SECRET_NAMES.search(name) and isinstance(value, str | bytes):
+        return REDACTED
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return redact(value)
+        case int():
+            return REDACTED if abs(value) >= 10**12 and contains_pan(str(value)) else value
+        case float():
+            return value
+        case Mapping():
+            return {redact(str(key)): _clean(str(key), item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_clean("", item) for item in value]
+        case bytes():
+            return f"[{len(value)} bytes]"
+    return redact(str(value))
+
+
+def _without_pan(text: str) -> str:
+    """Runs of digits that hold a card number go; ids, which are UUIDs, stay. What is written in other scripts, or in
+    some other way that a run does not show, goes as a whole.
+    """
+    pieces = (piece if _UUID.fullmatch(piece) else _DIGIT_RUN.sub(_digits, piece) for piece in _UUID.split(text))
+    clean = "".join(pieces)
+    return REDACTED if contains_pan(clean) else clean
+
+
+def _digits(match: re.Match[str]) -> str:
+    return REDACTED if contains_pan(match[0]) else match[0]
+
+
+def _dumps(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
