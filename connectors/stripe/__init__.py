@@ -1,0 +1,1 @@
+"""Stripe, both ways: requests become API calls, webhooks become reports."""
