@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Final, Protocol
+from importlib import import_module
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
@@ -25,6 +26,7 @@ from pipeline.messages.requests import (
 )
 from pipeline.messages.values import Decline, NextAction, Operation, Outcome, ReportSource
 from pipeline.settings import Settings
+from pipeline.topics import PROVIDERS
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,17 +182,16 @@ class UnknownProviderError(LookupError):
 
 def open_provider(name: str, settings: Settings) -> Provider:
     """The provider of that name, ready to be called. Raises UnknownProviderError."""
-    if name == "stripe":
-        from connectors.stripe.client import StripeProvider  # noqa: PLC0415 - its SDK takes 0.5 s nobody else needs
-
-        return StripeProvider.of(settings)
-    raise UnknownProviderError(f"no provider is called {name!r}")
+    return cast(Provider, _module(name, "client").provider(settings))
 
 
 def webhooks_of(name: str) -> Webhooks:
     """How the provider's deliveries are read. Raises UnknownProviderError."""
-    if name == "stripe":
-        from connectors.stripe import webhook  # noqa: PLC0415
+    return cast(Webhooks, _module(name, "webhook"))
 
-        return webhook
-    raise UnknownProviderError(f"no provider is called {name!r}")
+
+def _module(name: str, part: str) -> Any:
+    """A part of the provider's package, imported late: the gateway can do without the SDKs."""
+    if name not in PROVIDERS:
+        raise UnknownProviderError(f"no provider is called {name!r}")
+    return import_module(f"connectors.{name}.{part}")

@@ -95,16 +95,6 @@ class StripeProvider:
         self._return_url = return_url
         self._now = now
 
-    @classmethod
-    def of(cls, settings: Settings) -> StripeProvider:
-        """Stripe as the settings have it; `PAYMENTS_STRIPE_RETURN_URL` is where a customer comes back to."""
-        return cls(
-            settings.stripe_api_url,
-            settings.reveal("stripe_api_key"),
-            connections=settings.provider_concurrency,
-            return_url=os.environ.get("PAYMENTS_STRIPE_RETURN_URL") or None,
-        )
-
     async def call(self, request: ProviderRequest) -> Answer:
         """Make the call. Never raises for what Stripe or the network does."""
         try:
@@ -296,6 +286,16 @@ class StripeProvider:
             # The SDK reads the body outside its own error handling.
             return _no_reply(error)
         return Reply(status=response.code, body=response.body, headers=response.headers)
+
+
+def provider(settings: Settings) -> StripeProvider:
+    """Stripe as the settings have it; `PAYMENTS_STRIPE_RETURN_URL` is where a customer comes back to."""
+    return StripeProvider(
+        settings.stripe_api_url,
+        settings.reveal("stripe_api_key"),
+        connections=settings.provider_concurrency,
+        return_url=os.environ.get("PAYMENTS_STRIPE_RETURN_URL") or None,
+    )
 
 
 def _session(connections: int, timeouts: Timeouts, *, tls: bool) -> aiohttp.ClientSession:

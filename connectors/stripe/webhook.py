@@ -41,7 +41,7 @@ _OUR_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f
 
 
 def verify(raw: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: int) -> None:
-    """Raise WebhookRefused unless one of `secrets` signed exactly `raw` within the tolerance of `now` (milliseconds)."""
+    """Raise WebhookRefused unless one of `secrets` signed exactly `raw`, within TOLERANCE of `now` (milliseconds)."""
     active = [secret for secret in secrets if secret]
     if not active:
         raise WebhookRefused(Refusal.NOT_CONFIGURED, status=503)
@@ -129,7 +129,7 @@ def _canceled(event: Event, now: int) -> Translated:
     intent = parse(event.data.object, PaymentIntent)
     if intent.charge_id is None:
         return _of_attempt(event, intent, answers.of_authorization(intent), now)
-    return _report(event, intent, Operation.VOID, answers.of_void(intent), _our_key(event), now)
+    return _report(event, intent, Operation.VOID, answers.of_void(intent), subject=_our_key(event), now=now)
 
 
 def _refund(event: Event, now: int) -> Translated:
@@ -137,9 +137,8 @@ def _refund(event: Event, now: int) -> Translated:
     payment = refund.tag(answers.PAYMENT)
     if not _is_ours(payment):
         return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, refund.intent_id)
-    return _of_payment(
-        event, payment, Operation.REFUND, answers.of_refund(refund), _ours(refund.tag(answers.REFUND)), now
-    )
+    subject = _ours(refund.tag(answers.REFUND))
+    return _of_payment(event, payment, Operation.REFUND, answers.of_refund(refund), subject=subject, now=now)
 
 
 _READERS: Final[dict[str, Reader]] = {
@@ -184,29 +183,30 @@ def _capture(event: Event, intent: PaymentIntent, now: int) -> Translated:
     if key is None and ours and ours == intent.amount_received:
         key = _ours(intent.tag(answers.LAST_CAPTURE))
     if key is not None:
-        # A capture of ours without its tag has been asked for by an older version: its amount is known from the request.
+        # Ours without its tag: the event has an older view of the intent, the amount is known from the request.
         found = answers.of_capture(intent, key)
         answer = answers.captured(intent, key, None) if found.outcome is not Outcome.APPROVED else found
     else:
         answer = answers.captured(intent, "", answers.foreign_capture(intent))
-    return _report(event, intent, Operation.CAPTURE, answer, key, now)
+    return _report(event, intent, Operation.CAPTURE, answer, subject=key, now=now)
 
 
 def _of_attempt(event: Event, intent: PaymentIntent, answer: Answer, now: int) -> Translated:
-    return _report(event, intent, Operation.AUTHORIZE, answer, _ours(intent.tag(answers.ATTEMPT)), now)
+    subject = _ours(intent.tag(answers.ATTEMPT))
+    return _report(event, intent, Operation.AUTHORIZE, answer, subject=subject, now=now)
 
 
 def _report(
-    event: Event, intent: PaymentIntent, operation: Operation, answer: Answer, subject: str | None, now: int
+    event: Event, intent: PaymentIntent, operation: Operation, answer: Answer, *, subject: str | None, now: int
 ) -> Translated:
     payment = intent.tag(answers.PAYMENT)
     if not _is_ours(payment):
         return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, intent.id)
-    return _of_payment(event, payment, operation, answer, subject, now)
+    return _of_payment(event, payment, operation, answer, subject=subject, now=now)
 
 
 def _of_payment(
-    event: Event, payment: str, operation: Operation, answer: Answer, subject: str | None, now: int
+    event: Event, payment: str, operation: Operation, answer: Answer, *, subject: str | None, now: int
 ) -> ProviderReport:
     return ProviderReport(
         payment_id=payment,
