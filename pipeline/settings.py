@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     slot: str = Field("0", description="names this instance of a stage; stable across restarts")
     commit_interval: float = Field(0.02, ge=0, description="seconds between commits of a stage under load")
 
+    metrics_port: int | None = Field(None, description="serve this process's metrics there")
+
     gateway_host: str = "127.0.0.1"
     gateway_port: int = 8000
 

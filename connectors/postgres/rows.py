@@ -1,0 +1,180 @@
+"""What one transaction of the sink writes, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import psycopg
+
+from connectors.postgres import statements
+from pipeline.codec import Codec
+from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
+from pipeline.headers import traceparent
+from pipeline.messages.facts import Fact
+from pipeline.messages.journal import JournalRecord
+from pipeline.messages.public import PaymentEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A journal record with its place in the topic."""
+
+    record: JournalRecord
+    fact: Fact
+    raw: bytes
+    partition: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Books:
+    """The rows of a batch: collected while it is folded, written at its end."""
+
+    facts: list[Arrival] = field(default_factory=list)
+    views: dict[str, PaymentView] = field(default_factory=dict)
+    operations: dict[tuple[str, str], tuple[Fact, OperationUpdate]] = field(default_factory=dict)
+    events: list[PaymentEvent] = field(default_factory=list)
+    parked: list[Arrival] = field(default_factory=list)
+    unparked: list[tuple[str, int]] = field(default_factory=list)
+
+    def add(self, arrival: Arrival, view: PaymentView) -> None:
+        """A fact that is next, and the payment right after it."""
+        fact = arrival.fact
+        self.facts.append(arrival)
+        self.views[fact.payment_id] = view
+        if update := operation_update(fact):
+            self.operations[fact.payment_id, update.operation_id] = (fact, update)
+        if event := public_event(view, fact):
+            self.events.append(event)
+
+    def unpark(self, payments: Iterable[str]) -> None:
+        """Of these payments, facts were parked: those that are written now wait no longer."""
+        self.unparked.extend((payment, self.views[payment].sequence) for payment in payments if payment in self.views)
+
+    def write(self, connection: psycopg.Connection, codec: Codec) -> None:
+        """Everything, in the transaction that is open."""
+        with connection.cursor() as cursor:
+            self._park(cursor)
+            if not self.facts:
+                return
+            _copy(cursor, statements.COPY_FACTS, map(_fact_row, self.facts))
+            self._write_ledger(cursor)
+            cursor.execute(statements.UPSERT_PAYMENTS, _columns(map(_payment_row, self.views.values())))
+            if self.operations:
+                cursor.execute(statements.UPSERT_OPERATIONS, _columns(map(_operation_row, self.operations.values())))
+            self._write_outbox(cursor, codec)
+            cursor.execute(statements.WAKE_WAITERS)
+
+    def _park(self, cursor: psycopg.Cursor[Any]) -> None:
+        for arrival in self.parked:
+            fact = arrival.fact
+            row = (fact.payment_id, fact.sequence, arrival.raw, arrival.partition, arrival.offset)
+            cursor.execute(statements.PARK, row)
+        for payment, sequence in self.unparked:
+            cursor.execute(statements.UNPARK, (payment, sequence))
+
+    def _write_ledger(self, cursor: psycopg.Cursor[Any]) -> None:
+        posted = [arrival for arrival in self.facts if arrival.record.entry]
+        if posted:
+            _copy(cursor, statements.COPY_ENTRIES, map(_entry_row, posted))
+            _copy(cursor, statements.COPY_POSTINGS, (row for arrival in posted for row in _posting_rows(arrival)))
+
+    def _write_outbox(self, cursor: psycopg.Cursor[Any], codec: Codec) -> None:
+        """In and out again: Debezium reads the insert from the write-ahead log, the table stays empty."""
+        if not self.events:
+            return
+        cursor.execute(statements.INSERT_OUTBOX, _columns(_outbox_row(event, codec) for event in self.events))
+        cursor.execute(statements.EMPTY_OUTBOX, [[event.event_id for event in self.events]])
+
+
+def _copy(cursor: psycopg.Cursor[Any], statement: str, rows: Iterable[Sequence[Any]]) -> None:
+    with cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """Rows turned into one array a column, for unnest."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _time(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)
+
+
+def _fact_row(arrival: Arrival) -> tuple[Any, ...]:
+    fact = arrival.fact
+    return (
+        fact.payment_id,
+        fact.sequence,
+        fact.fact_id,
+        type(fact).__name__,
+        _time(fact.occurred_at),
+        arrival.record.fact,
+        arrival.partition,
+        arrival.offset,
+    )
+
+
+def _entry_row(arrival: Arrival) -> tuple[Any, ...]:
+    entry = arrival.record.entry
+    assert entry is not None
+    place = (arrival.partition, arrival.offset)
+    return (entry.entry_id, entry.fact_id, entry.payment_id, _time(entry.occurred_at), entry.description, *place)
+
+
+def _posting_rows(arrival: Arrival) -> Iterable[tuple[Any, ...]]:
+    entry = arrival.record.entry
+    assert entry is not None
+    for leg, posting in enumerate(entry.postings):
+        yield (entry.entry_id, leg, posting.account, posting.side.value, posting.amount, posting.currency)
+
+
+def _payment_row(view: PaymentView) -> tuple[Any, ...]:
+    return (
+        view.payment_id,
+        view.merchant_id,
+        view.status.value,
+        view.amount,
+        view.currency,
+        view.provider,
+        view.capture_method.value,
+        view.customer_id,
+        view.merchant_reference,
+        view.created_at,
+        view.updated_at,
+        view.sequence,
+        msgspec.json.encode(view).decode(),
+    )
+
+
+def _operation_row(row: tuple[Fact, OperationUpdate]) -> tuple[Any, ...]:
+    fact, update = row
+    return (
+        fact.payment_id,
+        update.operation_id,
+        fact.merchant_id,
+        update.kind,
+        update.state.value,
+        update.reason,
+        update.detail,
+        fact.sequence,
+        fact.occurred_at,
+    )
+
+
+def _outbox_row(event: PaymentEvent, codec: Codec) -> tuple[Any, ...]:
+    return (
+        event.event_id,
+        event.type,
+        event.payment_id,
+        codec.encode(event),
+        "payments.v1.PaymentEvent",
+        "/payments/sink",
+        _time(event.occurred_at).isoformat(timespec="milliseconds"),
+        traceparent(event.payment_id, event.event_id),
+    )

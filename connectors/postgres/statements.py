@@ -1,0 +1,86 @@
+"""The sink's SQL, in one place."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LOAD_VIEWS: Final = "SELECT payment_id, view::text FROM payments.payments WHERE payment_id = ANY (%s::uuid[])"
+
+LOAD_PARKED: Final = """
+SELECT payment_id, sequence, record, journal_partition, journal_offset
+  FROM payments.parked WHERE payment_id = ANY (%s::uuid[])
+"""
+
+COUNT_PARKED: Final = "SELECT count(*) FROM payments.parked"
+
+FACT_AT: Final = "SELECT fact_id FROM payments.facts WHERE payment_id = %s AND sequence = %s"
+
+TAKE_OVER: Final = """
+INSERT INTO sink.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
+ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
+RETURNING next_offset, epoch
+"""
+
+ADVANCE: Final = """
+UPDATE sink.offsets SET next_offset = %s
+ WHERE topic = %s AND partition = %s AND next_offset = %s AND epoch = %s
+"""
+
+UPSERT_PAYMENTS: Final = """
+INSERT INTO payments.payments (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
+                               merchant_reference, created_at, updated_at, sequence, view)
+SELECT v.payment_id, v.merchant_id, v.status, v.amount, v.currency, v.provider, v.capture_method, v.customer_id,
+       v.merchant_reference, to_timestamp(v.created_at / 1000.0), to_timestamp(v.updated_at / 1000.0), v.sequence,
+       v.view FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+       %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[])
+    AS v (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
+          merchant_reference, created_at, updated_at, sequence, view)
+ON CONFLICT (payment_id) DO UPDATE
+   SET merchant_id = excluded.merchant_id, status = excluded.status, amount = excluded.amount,
+       currency = excluded.currency, provider = excluded.provider, capture_method = excluded.capture_method,
+       customer_id = excluded.customer_id, merchant_reference = excluded.merchant_reference,
+       created_at = excluded.created_at, updated_at = excluded.updated_at, sequence = excluded.sequence,
+       view = excluded.view
+"""
+
+UPSERT_OPERATIONS: Final = """
+INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
+                                      updated_at)
+SELECT v.payment_id, v.operation_id, v.merchant_id, v.kind, v.state, v.reason, v.detail, v.sequence,
+       to_timestamp(v.updated_at / 1000.0)
+  FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[],
+              %s::bigint[])
+    AS v (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence, updated_at)
+ON CONFLICT (payment_id, operation_id) DO UPDATE
+   SET kind = CASE o.kind WHEN 'SetMethod' THEN excluded.kind ELSE o.kind END,
+       state = excluded.state, reason = excluded.reason, detail = excluded.detail, sequence = excluded.sequence,
+       updated_at = excluded.updated_at
+"""
+
+COPY_FACTS: Final = """
+COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset) FROM
+STDIN
+"""
+
+COPY_ENTRIES: Final = """
+COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset)
+FROM STDIN
+"""
+
+COPY_POSTINGS: Final = "COPY ledger.postings (entry_id, leg, account, side, amount, currency) FROM STDIN"
+
+INSERT_OUTBOX: Final = """
+INSERT INTO outbox.events (event_id, topic, payment_id, payload, ce_type, ce_source, ce_time, traceparent)
+SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[])
+"""
+
+EMPTY_OUTBOX: Final = "DELETE FROM outbox.events WHERE event_id = ANY (%s::uuid[])"
+
+PARK: Final = """
+INSERT INTO payments.parked (payment_id, sequence, record, journal_partition, journal_offset)
+VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+UNPARK: Final = "DELETE FROM payments.parked WHERE payment_id = %s AND sequence <= %s"
+
+WAKE_WAITERS: Final = "NOTIFY payments_sink"
