@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import MutableMapping
+from secrets import token_hex
 from typing import Any, Final
 from urllib.parse import unquote_plus
-from uuid import uuid4
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -109,7 +109,7 @@ class _Exchange:
         self._begun = time.perf_counter()
         self._status = 0
         self._body_read = not _has_body(scope)
-        self.request_id = scope[REQUEST_ID] = uuid4().hex
+        self.request_id = scope[REQUEST_ID] = token_hex(16)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=self.request_id)
 

@@ -178,7 +178,7 @@ class _Run:
         return _response(answer)
 
     def _asked(self, command: Command) -> Asked:
-        fingerprint = idempotency.fingerprint(self._request.method, self._request.url.path, canonical(self._body))
+        fingerprint = idempotency.fingerprint(self._request.method, self._request.scope["path"], canonical(self._body))
         return Asked(
             self._key,
             fingerprint,

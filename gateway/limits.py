@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from pydantic import Field
@@ -89,6 +90,7 @@ class Buckets:
         return Problem(problems.RATE_LIMITED, headers={"Retry-After": str(seconds)})
 
 
+@lru_cache(maxsize=4_096)
 def address_group(host: str) -> str:
     """The name of an address's bucket: itself, or the /64 that an IPv6 client has to itself."""
     try:

