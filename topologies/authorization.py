@@ -13,7 +13,7 @@ from pipeline.messages.facts import FACTS
 from pipeline.messages.requests import REQUESTS
 from pipeline.messages.timers import Timer
 from pipeline.settings import Settings
-from topologies.stage import Decider, Stage, run_stage
+from topologies.stage import REQUESTS_AND_TIMERS, Decider, Stage, run_stage
 
 STAGE: Final = "authorization"
 
@@ -24,7 +24,8 @@ def topology(stage: Stage, schedule: Schedule) -> None:
         source=topics.INTAKE,
         accepts=(Input,),
         decider=Decider(AuthorizationState, partial(decide, schedule=schedule)),
-        facts_to=topics.AUTHORIZATIONS,
+        to=topics.AUTHORIZATIONS,
+        also=REQUESTS_AND_TIMERS,
     )
 
 

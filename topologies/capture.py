@@ -13,7 +13,7 @@ from pipeline.messages.facts import FACTS, Fact
 from pipeline.messages.requests import REQUESTS
 from pipeline.messages.timers import Timer
 from pipeline.settings import Settings
-from topologies.stage import Decider, Stage, run_stage
+from topologies.stage import REQUESTS_AND_TIMERS, Decider, Stage, run_stage
 
 STAGE: Final = "capture"
 
@@ -24,7 +24,8 @@ def topology(stage: Stage, schedule: Schedule) -> None:
         source=topics.AUTHORIZATIONS,
         accepts=(Fact, Input),
         decider=Decider(CaptureState, partial(decide, schedule=schedule)),
-        facts_to=topics.EVENTS,
+        to=topics.EVENTS,
+        also=REQUESTS_AND_TIMERS,
     )
 
 

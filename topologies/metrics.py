@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from pipeline.settings import Settings
 
 RECORDS_IN: Final = Counter("payments_stage_records_in", "Records a stage read", ["stage"])
 RECORDS_OUT: Final = Counter("payments_stage_records_out", "Records a stage wrote", ["stage", "topic"])
@@ -25,8 +26,7 @@ TIMER_NEXT_READY: Final = Gauge(
 )
 
 
-def serve() -> None:
-    """Serve this process's metrics on 127.0.0.1 if a port is given."""
-    port = os.environ.get("PAYMENTS_METRICS_PORT")
-    if port:
-        start_http_server(int(port), addr=os.environ.get("PAYMENTS_METRICS_HOST", "127.0.0.1"))
+def serve(settings: Settings) -> None:
+    """Serve this process's metrics on the loopback address, if a port is set."""
+    if settings.metrics_port is not None:
+        start_http_server(settings.metrics_port, addr="127.0.0.1")

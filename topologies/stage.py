@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from quixstreams import Application, State, message_context
@@ -19,12 +19,10 @@ from quixstreams.models.serializers import SerializationContext, Serializer
 
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
-from pipeline.domain.decision import Decision, Output
 from pipeline.domain.timers import tier_for
 from pipeline.headers import Headers, headers_of, trace_of
 from pipeline.messages import Record
 from pipeline.messages.deadletters import DeadLetter
-from pipeline.messages.facts import Fact
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.timers import Timer
 from pipeline.settings import Settings
@@ -33,9 +31,11 @@ from topologies.application import application
 from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 STATE_KEY: Final = b"s"
+REQUESTS_AND_TIMERS: Final = (*map(topics.requests, topics.PROVIDERS), *map(topics.tier, topics.TIERS))
 
 AnyStore = State[Any, Any]
 AnyState = TypeVar("AnyState", bound=msgspec.Struct)
+DecidedState_co = TypeVar("DecidedState_co", bound=msgspec.Struct, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +76,23 @@ class _OutgoingValue(Serializer):
         return value.value
 
 
+class Decided(Protocol[DecidedState_co]):
+    """What a decision must say, as `pipeline.domain.decision.Decision` does."""
+
+    @property
+    def state(self) -> DecidedState_co | None: ...
+    @property
+    def outputs(self) -> tuple[Record, ...]: ...
+    @property
+    def forward(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Decider(Generic[AnyState]):
     """A state machine: the struct its state is kept as, and the pure function that moves it."""
 
     state: type[AnyState]
-    decide: Callable[[AnyState | None, Any], Decision[AnyState]]
+    decide: Callable[[AnyState | None, Any], Decided[AnyState]]
 
 
 class Stage:
@@ -97,12 +108,19 @@ class Stage:
         self._in = metrics.RECORDS_IN.labels(name)
 
     def decides(
-        self, source: str, accepts: tuple[type[Record], ...], decider: Decider[AnyState], facts_to: str
+        self,
+        source: str,
+        accepts: tuple[type[Record], ...],
+        decider: Decider[AnyState],
+        to: str,
+        also: tuple[str, ...] = (),
     ) -> None:
-        """Run a state machine over `source`: facts go to `facts_to`, requests to their provider, timers to a tier."""
-        step = _StatefulStep(self, decider, facts_to)
+        """Run a state machine over `source`: requests go to their provider, timers to a tier (topics that `also` must
+        name), all else to `to`.
+        """
+        step = _StatefulStep(self, decider, to)
         self._flow(source, accepts, step, stateful=True)
-        self._declare(facts_to, *map(topics.requests, topics.PROVIDERS), *map(topics.tier, topics.TIERS))
+        self._declare(to, *also)
 
     def maps(
         self,
@@ -110,13 +128,14 @@ class Stage:
         accepts: tuple[type[Record], ...],
         step: Callable[[Delivered], Iterable[Record]],
         to: str,
+        max_bytes: int | None = None,
     ) -> None:
         """Write what `step` makes of each record of `source` to `to`, keyed as the source is."""
 
         def run(delivered: Delivered) -> list[Outgoing]:
             return [self.encoded(record, to, delivered) for record in step(delivered)]
 
-        self._flow(source, accepts, run, stateful=False)
+        self._flow(source, accepts, run, stateful=False, max_bytes=max_bytes)
         self._declare(to)
 
     def encoded(self, record: Record, topic: str, cause: Delivered) -> Outgoing:
@@ -124,12 +143,20 @@ class Stage:
         headers = headers_of(record, self.name, trace_of(cause.headers))
         return Outgoing(topic, cause.key, self.codec.encode(record), headers)
 
-    def _flow(self, source: str, accepts: tuple[type[Record], ...], step: Any, *, stateful: bool) -> None:
+    def _flow(
+        self,
+        source: str,
+        accepts: tuple[type[Record], ...],
+        step: Any,
+        *,
+        stateful: bool,
+        max_bytes: int | None = None,
+    ) -> None:
         self._declare(topics.dlq(source))
         stream: StreamingDataFrame = self.app.dataframe(
             self.app.topic(source, value_deserializer="bytes", key_deserializer="bytes")
         )
-        guarded = self._guarded(source, accepts, step)
+        guarded = self._guarded(source, accepts, step, max_bytes)
         outputs = stream.apply(guarded, metadata=True, expand=True, stateful=stateful)  # type: ignore[call-overload]
         outputs = outputs.set_headers(lambda out, key, timestamp, headers: out.headers)
         outputs.to_topic(self._route, key=lambda out: out.key)
@@ -142,13 +169,15 @@ class Stage:
         self._out.labels(self.name, out.topic).inc()
         return self._topics[out.topic]
 
-    def _guarded(self, source: str, accepts: tuple[type[Record], ...], step: Any) -> Any:
+    def _guarded(self, source: str, accepts: tuple[type[Record], ...], step: Any, max_bytes: int | None) -> Any:
         def run(
             value: bytes | None, key: bytes | None, timestamp: int, headers: Any, *state: AnyStore
         ) -> list[Outgoing]:
             self._in.inc()
             incoming = Incoming(key, value, headers, timestamp)
             try:
+                if max_bytes is not None and value is not None and len(value) > max_bytes:
+                    raise Unusable("too_large", f"at most {max_bytes} bytes")
                 sent: list[Outgoing] = step(self._read(accepts, incoming), *state)
             except Unusable as error:
                 return [self._dead(source, error, incoming)]
@@ -182,12 +211,12 @@ class Stage:
 class _StatefulStep(Generic[AnyState]):
     """Load the payment's state, decide, keep the new state, route what the decision brought about."""
 
-    def __init__(self, stage: Stage, decider: Decider[AnyState], facts_to: str) -> None:
+    def __init__(self, stage: Stage, decider: Decider[AnyState], to: str) -> None:
         self._stage = stage
         self._decide = decider.decide
         self._decode = msgspec.json.Decoder(decider.state).decode
         self._encode = msgspec.json.Encoder().encode
-        self._facts_to = facts_to
+        self._to = to
 
     def __call__(self, delivered: Delivered, store: AnyStore) -> list[Outgoing]:
         kept = store.get_bytes(STATE_KEY)
@@ -197,20 +226,19 @@ class _StatefulStep(Generic[AnyState]):
             store.set_bytes(STATE_KEY, self._encode(decision.state))
         sent = [self._routed(output, delivered) for output in decision.outputs]
         if decision.forward:
-            sent.append(Outgoing(self._facts_to, delivered.key, delivered.value, delivered.headers))
+            sent.append(Outgoing(self._to, delivered.key, delivered.value, delivered.headers))
         return sent
 
-    def _routed(self, output: Output, cause: Delivered) -> Outgoing:
+    def _routed(self, output: Record, cause: Delivered) -> Outgoing:
         return self._stage.encoded(output, self._destination(output), cause)
 
-    def _destination(self, output: Output) -> str:
+    def _destination(self, output: Record) -> str:
         match output:
-            case Fact():
-                return self._facts_to
             case ProviderRequest():
                 return topics.requests(output.provider)
             case Timer():
                 return topics.tier(tier_for(output.due_at - self._stage.now()))
+        return self._to
 
 
 def run_stage(
@@ -219,7 +247,7 @@ def run_stage(
     """Run a stage until SIGTERM or SIGINT. Raises at start when a topic or a contract it writes is missing."""
     admin.require_topics(settings, admin.wanted_topics(settings))
     codec = Codec(Registry(settings.registry_url)).require(*writes, DeadLetter)
-    metrics.serve()
+    metrics.serve(settings)
     app = application(name, settings)
     topology(Stage(name, codec, app))
     logging.getLogger("payments").info("stage %s-%s runs", name, settings.slot)

@@ -1,0 +1,41 @@
+"""payments.commands → [intake] → payments.intake; what is no valid command → payments.commands.dlq"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec.structs import replace
+
+from pipeline import topics
+from pipeline.domain.commands import problems
+from pipeline.messages.commands import COMMANDS, Command
+from pipeline.settings import Settings
+from topologies.dead_letters import Unusable
+from topologies.stage import Delivered, Stage, run_stage
+
+STAGE: Final = "intake"
+MAX_COMMAND: Final = 64 * 1024
+"""Bytes of a command, as at the API."""
+
+
+def topology(stage: Stage) -> None:
+    """The door for producers without the API: the same checks as at the gateway, then the one inbound topic."""
+    stage.maps(source=topics.COMMANDS, accepts=(Command,), step=admit, to=topics.INTAKE, max_bytes=MAX_COMMAND)
+
+
+def admit(delivered: Delivered) -> list[Command]:
+    """The command, dated by the broker: a producer's clock must not date a decision, and a replay has the same date.
+
+    Raises Unusable with the first problem's code and all problems' words.
+    """
+    command: Command = delivered.record
+    found = problems(command)
+    if found:
+        detail = "; ".join(f"{violation.field}: {violation.detail}" for violation in found)
+        raise Unusable(found[0].code, detail)
+    return [replace(command, occurred_at=delivered.timestamp)]
+
+
+def run(settings: Settings) -> None:
+    """Run the stage until it is told to stop."""
+    run_stage(STAGE, settings, topology, writes=COMMANDS)
