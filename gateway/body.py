@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import unicodedata
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
@@ -25,6 +24,8 @@ DRAIN_SECONDS: Final = 1.0
 MAX_SAFE_INTEGER: Final = 2**53
 """RFC 8259, section 6, and RFC 7493 (I-JSON), section 2.2: beyond it, readers disagree about a number."""
 
+_NO_TEXT: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+"""Control characters other than tabs and line ends, and halves of characters."""
 _DIGITS: Final = b"0123456789"
 _LEAST_DIGITS: Final = 13
 """A card number has at least as many (pipeline.domain.card_data)."""
@@ -148,9 +149,7 @@ def _no_constant(_name: str) -> NoReturn:
 
 def _check_text(value: Any) -> None:
     for text in texts(value):
-        if text.isascii() and text.isprintable():
-            continue
-        if any(unicodedata.category(char) in ("Cc", "Cs") for char in text):
+        if not text.isprintable() and _NO_TEXT.search(text):
             raise Problem(problems.INVALID_TEXT)
 
 
@@ -173,22 +172,22 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def refuse_card_data(raw: bytes, value: Any) -> None:
-    """Raises Problem `card_data_refused` if any string, name or number in `value`, whose source is `raw`, looks like
+    """Raises Problem `card_data` if any string, name or number in `value`, whose source is `raw`, looks like
     a card number or security code, or any name like that of one.
     """
     if _cannot_hold_card_data(raw):
         return
     for name in names(value):
         if _SECURITY_CODE_NAMES.search(name.lower()):
-            raise Problem(problems.CARD_DATA_REFUSED)
+            raise Problem(problems.CARD_DATA)
     for text in texts(value):
         refuse_card_text(text)
 
 
 def refuse_card_text(text: str) -> None:
-    """Raises Problem `card_data_refused` if `text` looks like a card number or security code. A UUID never does."""
+    """Raises Problem `card_data` if `text` looks like a card number or security code. A UUID never does."""
     if contains_card_data(text):
-        raise Problem(problems.CARD_DATA_REFUSED)
+        raise Problem(problems.CARD_DATA)
 
 
 def names(value: Any) -> Iterator[str]:
@@ -219,7 +218,10 @@ def errors_of(found: list[Any]) -> list[FieldError]:
 
 _CODES: Final = {
     "extra_forbidden": problems.UNKNOWN_FIELD.code,
-    "missing": problems.MISSING_FIELD.code,
+    "missing": problems.REQUIRED.code,
+    "string_too_short": problems.REQUIRED.code,
+    "string_too_long": problems.TOO_LONG.code,
+    "too_long": problems.TOO_MANY.code,
 }
 
 

@@ -73,7 +73,7 @@ class Mine:
 
 
 def key_of(request: Request, merchant_id: str, mode: str) -> Key:
-    """The request's key. Raises Problem `idempotency_key_missing`, `idempotency_key_invalid`, `card_data_refused`."""
+    """The request's key. Raises Problem `idempotency_key_missing`, `idempotency_key_invalid`, `card_data`."""
     given = request.headers.getlist(HEADER)
     if not given:
         raise Problem(problems.IDEMPOTENCY_KEY_MISSING)

@@ -30,7 +30,7 @@ class Limits(BaseSettings):
     key_burst: float = Field(4_000, ge=1)
     address_rate: float = Field(4_000, gt=0, description="requests a second per client address")
     address_burst: float = Field(8_000, ge=1)
-    refused_rate: float = Field(5, gt=0, description="failed authentications or signatures a second per address")
+    refused_rate: float = Field(5, gt=0, description="failed authentications a second per address, before 429")
     refused_burst: float = Field(50, ge=1)
     in_flight: int = Field(4_096, ge=1, description="requests at once, waiting ones included")
     header_seconds: float = Field(10, gt=0, description="deadline for a request's headers")
@@ -61,16 +61,6 @@ class Buckets:
         if bucket.tokens < 1:
             raise self._limited(bucket)
         bucket.tokens -= 1
-
-    def require(self, name: str) -> None:
-        """Raise as `take` does if there is no token, but use none."""
-        if name in self._buckets and (bucket := self._filled(name)).tokens < 1:
-            raise self._limited(bucket)
-
-    def spend(self, name: str) -> None:
-        """Use one token if there is one."""
-        bucket = self._filled(name)
-        bucket.tokens = max(0.0, bucket.tokens - 1)
 
     def _filled(self, name: str) -> _Bucket:
         now = self._clock()

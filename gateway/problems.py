@@ -89,7 +89,7 @@ NUMBER_OUT_OF_RANGE: Final = _kind(
     400, "number_out_of_range", "A number is beyond 2^53", "Amounts are decimal strings; no field needs such a number."
 )
 INVALID_TEXT: Final = _kind(
-    400,
+    422,
     "invalid_text",
     "A string holds no valid text",
     "Send Unicode without control characters or lone surrogates.",
@@ -111,9 +111,9 @@ NOT_FOUND: Final = _kind(
     "Check the id and the path. Another merchant's do not exist.",
 )
 METHOD_NOT_ALLOWED: Final = _kind(405, "method_not_allowed", "The resource does not do that", "See the Allow header.")
-CARD_DATA_REFUSED: Final = _kind(
+CARD_DATA: Final = _kind(
     422,
-    "card_data_refused",
+    "card_data",
     "The request holds what looks like card data",
     "Card numbers and security codes are taken nowhere. Send the provider's token for the method. Nothing was kept.",
 )
@@ -148,7 +148,12 @@ IDEMPOTENCY_IN_PROGRESS: Final = _kind(
 # The body's content
 INVALID_REQUEST: Final = _kind(422, "invalid_request", "Several fields are invalid", "See `errors` for each field.")
 UNKNOWN_FIELD: Final = _kind(422, "unknown_field", "A field is unknown", "Remove it, or correct its name.")
-MISSING_FIELD: Final = _kind(422, "missing_field", "A field is missing", "Add it.")
+REQUIRED: Final = _kind(422, "required", "A field is missing or empty", "Add it.")
+TOO_LONG: Final = _kind(422, "too_long", "A text is too long", "See `errors` for how long it may be.")
+TOO_MANY: Final = _kind(422, "too_many", "There are too many of something", "See `errors` for how many there may be.")
+INVALID_MERCHANT: Final = _kind(
+    422, "invalid_merchant", "The key's merchant has no valid name", "Letters, digits, '_', '.' and '-', at most 64."
+)
 WRONG_TYPE: Final = _kind(422, "wrong_type", "A field has the wrong type", "Amounts are strings; see /openapi.json.")
 INVALID_VALUE: Final = _kind(422, "invalid_value", "A field's value is not allowed", "See `errors` for what is.")
 INVALID_AMOUNT: Final = _kind(
@@ -222,8 +227,8 @@ def invalid(errors: Sequence[FieldError]) -> Problem:
     """The problem of a body with those errors: the one error's own type, or `invalid_request` when they differ."""
     codes = {error.code for error in errors}
     kind = KINDS.get(codes.pop(), INVALID_VALUE) if len(codes) == 1 else INVALID_REQUEST
-    if any(error.code == CARD_DATA_REFUSED.code for error in errors):
-        kind = CARD_DATA_REFUSED
+    if any(error.code == CARD_DATA.code for error in errors):
+        kind = CARD_DATA
     return Problem(kind, errors[0].detail if len(errors) == 1 else "", tuple(errors))
 
 

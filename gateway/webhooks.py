@@ -13,9 +13,8 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from connectors.provider import Ignored, Translated, Unrouted, WebhookRefused, Webhooks, webhooks_of
+from connectors.provider import Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks, webhooks_of
 from gateway import body, metrics, problems
-from gateway.edge import client_of
 from gateway.problems import Problem
 from gateway.services import Services, services_of, trace_of
 from pipeline import clock, topics
@@ -36,13 +35,10 @@ async def receive(request: Request) -> Response:
     services, provider = services_of(request), request.path_params["provider"]
     if provider not in topics.PROVIDERS:
         raise Problem(problems.UNKNOWN_WEBHOOK_PROVIDER)
-    client = f"webhook {client_of(request.scope)}"
-    services.refused.require(client)
     raw = await body.read(request, body.WEBHOOK_LIMIT, services.limits.body_seconds)
     try:
         said = _understood(webhooks_of(provider), provider, raw, request, services.settings)
     except WebhookRefused as refused:
-        services.refused.spend(client)
         metrics.WEBHOOKS.labels(provider, refused.reason.value).inc()
         log.warning("webhook refused", provider=provider, reason=refused.reason.value)
         raise _problem(refused) from None
@@ -68,7 +64,9 @@ def _without_card_data(raw: bytes) -> bytes:
 
 
 def _problem(refused: WebhookRefused) -> Problem:
-    kind = problems.EVENT_INVALID if refused.reason.value == "malformed_body" else problems.SIGNATURE_INVALID
+    if refused.reason is Refusal.NOT_CONFIGURED:
+        return problems.unavailable("the signing secret", retry_after=60)
+    kind = problems.EVENT_INVALID if refused.reason is Refusal.MALFORMED_BODY else problems.SIGNATURE_INVALID
     return Problem(kind, refused.reason.value.replace("_", " "))
 
 
