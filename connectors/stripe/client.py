@@ -215,7 +215,7 @@ class StripeProvider:
         if question.provider_reference is None:
             return await self._find_attempt(question)
         reply = await self._send("get", _path(question.provider_reference), {"expand": _EXPAND})
-        if reply.status == 404:
+        if reply.status == 404 and reply.error:
             return Answer(outcome=Outcome.NOT_FOUND, detail="no such payment intent")
         if not reply.ok:
             return _unanswered(reply)

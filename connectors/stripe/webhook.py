@@ -182,12 +182,9 @@ def _capture(event: Event, intent: PaymentIntent, now: int) -> Translated:
     key = _our_key(event)
     if key is None and ours and ours == intent.amount_received:
         key = _ours(intent.tag(answers.LAST_CAPTURE))
-    if key is not None:
-        # Ours without its tag: the event has an older view of the intent, the amount is known from the request.
-        found = answers.of_capture(intent, key)
-        answer = answers.captured(intent, key, None) if found.outcome is not Outcome.APPROVED else found
-    else:
-        answer = answers.captured(intent, "", answers.foreign_capture(intent))
+    # Ours without its tag: the event has an older view of the intent, and the amount is known from the request.
+    amount = answers.foreign_capture(intent) if key is None else None
+    answer = answers.captured(intent, key or "", amount)
     return _report(event, intent, Operation.CAPTURE, answer, subject=key, now=now)
 
 
