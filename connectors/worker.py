@@ -374,7 +374,7 @@ async def serve(settings: Settings, provider: Provider, group: str | None = None
 def run(settings: Settings, provider: str) -> None:
     """Run a provider's worker in this process. Raises UnknownProviderError, and what `serve` raises."""
     configure(f"worker-{provider}")
-    metrics.serve()
+    metrics.serve(settings)
 
     async def main() -> None:
         await serve(settings, open_provider(provider, settings))
