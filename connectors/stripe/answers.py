@@ -92,6 +92,17 @@ def of_authorization(intent: PaymentIntent) -> Answer:
     return _of_intent(intent, Outcome.UNKNOWN)
 
 
+def found_authorization(intent: PaymentIntent) -> Answer:
+    """What an intent that was looked up says of its authorization. We create and confirm in one call, so one that was
+    never confirmed is what a refused call left behind: nothing was asked of the issuer.
+    """
+    unconfirmed = {IntentStatus.REQUIRES_CONFIRMATION, IntentStatus.REQUIRES_PAYMENT_METHOD}
+    answer = of_authorization(intent)
+    if answer.outcome is Outcome.UNKNOWN and intent.status in unconfirmed:
+        return msgspec.structs.replace(answer, outcome=Outcome.NOT_FOUND)
+    return answer
+
+
 def _authorized(intent: PaymentIntent) -> Answer:
     """Automatic capture: what was received. Manual: the hold, also when part of it was captured since."""
     automatic = intent.capture_method != "manual"
@@ -135,6 +146,9 @@ def of_capture(intent: PaymentIntent, capture_id: str) -> Answer:
     claimed = _claimed(intent, capture_id)
     if claimed is not None:
         return _of_intent(intent, Outcome.APPROVED, amount=claimed)
+    if _tag(capture_id) in captures_of(intent) and intent.amount_received:
+        # The tag is there, but less money than the tags speak of: somebody has to look.
+        return _of_intent(intent, Outcome.UNKNOWN)
     match intent.status:
         case IntentStatus.PROCESSING:
             return _of_intent(intent, Outcome.PENDING)
@@ -151,7 +165,8 @@ def of_capture(intent: PaymentIntent, capture_id: str) -> Answer:
 
 def foreign_capture(intent: PaymentIntent) -> int | None:
     """What was captured without our asking, in ISO minor units; None if nothing was."""
-    return _minor((intent.amount_received or 0) - sum(captures_of(intent).values()), intent) or None
+    beyond = (intent.amount_received or 0) - sum(captures_of(intent).values())
+    return _minor(beyond, intent) if beyond > 0 else None
 
 
 def of_void(intent: PaymentIntent) -> Answer:

@@ -225,7 +225,7 @@ class StripeProvider:
                 return answers.of_capture(intent, question.subject_id)
             case Operation.VOID:
                 return answers.of_void(intent)
-        return answers.of_authorization(intent)
+        return answers.found_authorization(intent)
 
     async def _find_attempt(self, question: LookupRequest) -> Answer:
         """An authorization whose call never answered. Search lags behind by a minute or, on a bad day, an hour; the
@@ -234,7 +234,7 @@ class StripeProvider:
         query = f"metadata['{answers.ATTEMPT}']:'{question.subject_id}'"
         reply = await self._send("get", f"{_INTENTS}/search", {"query": query, "expand": ["data.latest_charge"]})
         if reply.ok and (found := _attempt(parse(reply.body, Intents), question.subject_id)):
-            return answers.of_authorization(found)
+            return answers.found_authorization(found)
         return await self._list_attempt(question)
 
     async def _list_attempt(self, question: LookupRequest) -> Answer:
@@ -250,7 +250,7 @@ class StripeProvider:
                 return _unanswered(reply)
             page = parse(reply.body, Intents)
             if found := _attempt(page, question.subject_id):
-                return answers.of_authorization(found)
+                return answers.found_authorization(found)
             if not page.has_more or not page.data:
                 return Answer(outcome=Outcome.NOT_FOUND, detail="neither searched nor listed")
             params["starting_after"] = page.data[-1].id

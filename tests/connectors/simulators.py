@@ -1,0 +1,64 @@
+"""The provider simulator as a process of its own, on a free port."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+KEY = "sk_test_simulated"
+SECRET = "whsec_simulated"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """A running simulator."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def fault(self, kind: str, operation: str | None = None, **fields: Any) -> None:
+        """Let calls go wrong; once, unless `count` says otherwise."""
+        httpx.post(f"{self.url}/_sim/faults", json={"kind": kind, "operation": operation, **fields}).raise_for_status()
+
+    def heal(self) -> None:
+        """End all faults."""
+        httpx.delete(f"{self.url}/_sim/faults").raise_for_status()
+
+    def forget_keys(self) -> None:
+        """What Stripe may do after 24 hours."""
+        httpx.delete(f"{self.url}/_sim/keys").raise_for_status()
+
+    def settle_refund(self, reference: str, outcome: str) -> None:
+        """Let a pending refund end."""
+        httpx.post(f"{self.url}/_sim/refunds/{reference}", params={"outcome": outcome}).raise_for_status()
+
+    def authenticate(self, url: str, outcome: str) -> None:
+        """Come back from the redirect."""
+        httpx.get(url, params={"outcome": outcome}).raise_for_status()
+
+    def book(self, payment_id: str) -> list[dict[str, Any]]:
+        """What was really authorized, captured and refunded for a payment of ours: one entry an intent."""
+        return [page for page in httpx.get(f"{self.url}/_sim/book").json() if page["payment_id"] == payment_id]
+
+
+@contextmanager
+def simulator(webhook_url: str | None = None) -> Iterator[Simulator]:
+    """A simulator that ends with the block."""
+    command = [sys.executable, "-m", "connectors.simulator", "--port", "0"]
+    env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET}
+    if webhook_url:
+        command += ["--webhook-url", webhook_url]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Simulator(process.stdout.readline().split()[-1], process)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,213 @@
+"""Stripe under the contract, against the simulator in a process of its own, through the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import httpx
+import pytest
+
+from connectors.provider import Answer
+from connectors.stripe.client import StripeProvider, Timeouts
+from pipeline.messages.requests import ProviderRequest
+from pipeline.messages.values import Operation, Outcome
+from tests.connectors import contract, requests
+from tests.connectors.contract import Books, Case, Method, Trouble
+from tests.connectors.simulators import KEY, Simulator, simulator
+
+TOKENS = {
+    Method.GOOD: "pm_card_visa",
+    Method.NO_FUNDS: "pm_card_visa_chargeDeclinedInsufficientFunds",
+    Method.STOLEN: "pm_card_visa_chargeDeclinedStolenCard",
+    Method.EXPIRED: "pm_card_chargeDeclinedExpiredCard",
+    Method.ISSUER_ERROR: "pm_card_chargeDeclinedProcessingError",
+    Method.CHALLENGED: "pm_card_threeDSecure2Required",
+    Method.UNKNOWN: "pm_card_that_nobody_knows",
+    Method.REFUND_PENDING: "pm_card_pendingRefund",
+    Method.REFUND_FAILS: "pm_card_refundFail",
+}
+FAST = Timeouts(connect=1.0, read=0.7, total=1.5)
+
+
+class _Switch:
+    """Stripe, and the same behind a port where nobody listens."""
+
+    name = "stripe"
+
+    def __init__(self, up: StripeProvider, down: StripeProvider) -> None:
+        self.up, self.down, self.is_down = up, down, False
+
+    async def call(self, request: ProviderRequest) -> Answer:
+        return await (self.down if self.is_down else self.up).call(request)
+
+    async def close(self) -> None:
+        await self.up.close()
+        await self.down.close()
+
+
+class StripeEdge:
+    """Stripe's edge over its simulator."""
+
+    later = frozenset[Operation]()
+
+    def __init__(self, provider: _Switch, simulator: Simulator) -> None:
+        self._switch = provider
+        self.simulator = simulator
+
+    @property
+    def provider(self) -> _Switch:
+        return self._switch
+
+    def token(self, method: Method) -> str:
+        return TOKENS[method]
+
+    def trouble(self, trouble: Trouble, operation: Operation) -> None:
+        self.provider.is_down = trouble is Trouble.DOWN
+        if trouble is Trouble.NONE:
+            self.simulator.heal()
+        elif trouble is not Trouble.DOWN:
+            self.simulator.fault(trouble.value, operation.value, seconds=1.0)
+
+    def books(self, payment_id: str) -> Books:
+        pages = self.simulator.book(payment_id)
+        return Books(
+            sum(page["authorized"] for page in pages),
+            sum(page["captured"] for page in pages),
+            sum(page["refunded"] for page in pages),
+        )
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with simulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def edge(sim: Simulator) -> AsyncIterator[StripeEdge]:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        down = StripeProvider(f"http://127.0.0.1:{nobody.getsockname()[1]}", KEY, timeouts=FAST)
+        switch = _Switch(StripeProvider(sim.url, KEY, timeouts=FAST), down)
+        yield StripeEdge(switch, sim)
+        await switch.close()
+    sim.heal()
+
+
+@pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
+async def test_the_contract(edge: StripeEdge, case: Case) -> None:
+    contract.check(edge, case, await contract.run(edge, case))
+
+
+@pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
+async def test_a_repeat_is_the_same_call(edge: StripeEdge, trouble: Trouble) -> None:
+    """What a crash or a look-up that found nothing does: the same request again, under the same key."""
+    request = requests.authorize("pm_card_visa", manual=False)
+    edge.trouble(trouble, Operation.AUTHORIZE)
+    first = await edge.provider.call(request)
+    edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
+    again = [await _patiently(edge, request) for _ in range(3)]
+    assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
+    assert {answer.outcome for answer in again} == {Outcome.APPROVED}
+    assert len({answer.provider_reference for answer in again}) == 1
+    assert edge.books(request.payment_id) == Books(1_050, 1_050)
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def _patiently(edge: StripeEdge, request: ProviderRequest) -> Answer:
+    """As the worker does: again, while the provider says that the first call is still under way."""
+    for _ in range(20):
+        answer = await edge.provider.call(request)
+        if not answer.repeat:
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("still under way")
+
+
+async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: StripeEdge) -> None:
+    request = requests.authorize("pm_card_visa")
+    edge.simulator.fault("latency", "authorize", seconds=0.4)
+    first = asyncio.create_task(edge.provider.call(request))
+    await asyncio.sleep(0.1)
+    second = await edge.provider.call(request)
+    assert (second.outcome, second.repeat) == (Outcome.UNKNOWN, True)
+    assert (await first).outcome is Outcome.APPROVED
+    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: StripeEdge) -> None:
+    """The trap: Stripe forgets the key, and the repeat would be a new charge."""
+    request = requests.authorize("pm_card_visa")
+    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
+    edge.simulator.forget_keys()
+    a_day_later = StripeProvider(edge.simulator.url, KEY, now=lambda: request.issued_at + 25 * 3_600_000)
+    answer = await a_day_later.call(request)
+    await a_day_later.close()
+    assert (answer.outcome, answer.looked_up) == (Outcome.APPROVED, True)
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def test_the_saved_500_has_a_way_out(edge: StripeEdge) -> None:
+    request = requests.authorize("pm_card_visa")
+    edge.trouble(Trouble.SERVER_ERROR, Operation.AUTHORIZE)
+    assert (await edge.provider.call(request)).outcome is Outcome.UNKNOWN
+    again = await edge.provider.call(request)
+    assert again.outcome is Outcome.TEMPORARY_FAILURE, "the key is burnt, and nothing was done under it"
+    assert edge.books(request.payment_id) == Books()
+
+
+async def test_several_captures_then_a_void_of_the_rest(edge: StripeEdge) -> None:
+    request = requests.authorize("pm_card_visa", 1_000)
+    reference = (await edge.provider.call(request)).provider_reference
+    assert reference is not None
+    captures = [
+        requests.capture(reference, amount, final=False, payment_id=request.payment_id) for amount in (300, 200)
+    ]
+    answers = [await edge.provider.call(capture) for capture in captures]
+    assert [(a.outcome, a.amount) for a in answers] == [(Outcome.APPROVED, 300), (Outcome.APPROVED, 200)]
+    found = [await edge.provider.call(requests.lookup(capture)) for capture in captures]
+    assert [(a.outcome, a.amount) for a in found] == [(Outcome.APPROVED, 300), (Outcome.APPROVED, 200)]
+    too_much = await edge.provider.call(requests.capture(reference, 501, payment_id=request.payment_id))
+    assert (too_much.outcome, too_much.decline and too_much.decline.code) == (Outcome.DECLINED, "invalid_amount")
+    last = await edge.provider.call(requests.capture(reference, 100, payment_id=request.payment_id))
+    assert (last.outcome, last.amount) == (Outcome.APPROVED, 100)
+    assert edge.books(request.payment_id) == Books(1_000, 600)
+
+
+async def test_a_refund_that_is_decided_later(edge: StripeEdge) -> None:
+    request = requests.authorize("pm_card_pendingRefund", manual=False)
+    reference = (await edge.provider.call(request)).provider_reference
+    assert reference is not None
+    for outcome, expected in (("success", Outcome.APPROVED), ("fail", Outcome.DECLINED)):
+        refund = requests.refund(reference, 100, payment_id=request.payment_id)
+        pending = await edge.provider.call(refund)
+        assert pending.outcome is Outcome.PENDING
+        assert pending.operation_reference is not None
+        edge.simulator.settle_refund(pending.operation_reference, outcome)
+        question = requests.lookup(refund, operation_reference=pending.operation_reference)
+        assert (await edge.provider.call(question)).outcome is expected
+        assert (await edge.provider.call(requests.lookup(refund))).outcome is expected
+
+
+@pytest.mark.parametrize(("back", "expected"), [("success", Outcome.APPROVED), ("fail", Outcome.DECLINED)])
+async def test_authentication_ends_either_way(edge: StripeEdge, back: str, expected: Outcome) -> None:
+    request = requests.authorize("pm_card_threeDSecure2Required")
+    asked = await edge.provider.call(request)
+    assert asked.next_action is not None
+    edge.simulator.authenticate(asked.next_action.url, back)
+    found = await edge.provider.call(requests.lookup(request, reference=asked.provider_reference))
+    assert found.outcome is expected
+
+
+async def test_wrong_credentials_decline_nobody(edge: StripeEdge) -> None:
+    stranger = StripeProvider(edge.simulator.url, "sk_test_wrong")
+    answer = await stranger.call(requests.authorize("pm_card_visa"))
+    await stranger.close()
+    assert (answer.outcome, answer.reachable) == (Outcome.TEMPORARY_FAILURE, False)
+
+
+def test_the_simulator_is_there(sim: Simulator) -> None:
+    assert httpx.get(f"{sim.url}/_sim/stats").status_code == 200
