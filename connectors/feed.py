@@ -87,6 +87,9 @@ class Feed:
         self._consumer = Consumer(
             {
                 **consumer_config(settings, group, group),
+                # A restart, even after kill -9, is the same member and goes on at once; heartbeats need no loop of ours.
+                "group.instance.id": f"{group}-{settings.slot}",
+                "session.timeout.ms": 10_000,
                 "enable.auto.commit": True,
                 "auto.commit.interval.ms": 200,
             }
