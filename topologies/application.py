@@ -9,7 +9,6 @@ import logging
 from time import monotonic
 from typing import Any, Final
 
-from confluent_kafka import KafkaError
 from quixstreams import Application
 from quixstreams.context import set_message_context
 from quixstreams.models import Row
@@ -19,18 +18,11 @@ from quixstreams.state.rocksdb import RocksDBOptions
 from pipeline import admin
 from pipeline.settings import Settings
 from topologies import metrics
+from topologies.transport import TransportWatch
 
 MIB: Final = 1024 * 1024
 IDLE_POLL: Final = 0.5
 """Seconds that an idle stage blocks in the consumer. A record ends the wait at once; a signal is seen after it."""
-
-_TRANSPORT_ERRORS: Final = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN}
-
-
-class ProducerRenewalNeededError(RuntimeError):
-    """The connection failed while a transaction was open or ending. A late, repeated EndTxn could end the next
-    transaction instead (KAFKA-17754), so the process must restart: a new producer epoch refuses the stale request.
-    """
 
 
 @dataclasses.dataclass
@@ -42,9 +34,7 @@ class DrainedContext(ProcessingContext):
 
     stage: str = ""
     drained: bool = False
-    touched: bool = False
-    """Whether the producer may have spoken to the broker since its events were last served."""
-
+    watch: TransportWatch = dataclasses.field(default_factory=TransportWatch)
     _deadline: float = dataclasses.field(init=False, default=0.0)
     _earliest: float = dataclasses.field(init=False, default=0.0)
 
@@ -56,8 +46,8 @@ class DrainedContext(ProcessingContext):
         return max(0.0, min(self._earliest, self._deadline) - monotonic())
 
     def store_offset(self, topic: str, partition: int, offset: int) -> None:
-        if not self.touched:
-            self.touched = True
+        if not self.watch.touched:
+            self.watch.touched = True
             self._deadline = monotonic() + self.commit_interval
         super().store_offset(topic, partition, offset)
 
@@ -90,7 +80,7 @@ class StageApplication(Application):
             if field.init
         }
         self._processing_context = DrainedContext(**shared, stage=stage)
-        self._producer._producer._user_error_cb = self._on_producer_error
+        self._producer._producer._user_error_cb = self._processing_context.watch
 
     def _process_message(self, dataframe_composed: Any) -> None:
         """One turn of the poll loop. As upstream's, without a context copy a record and without suppressed errors."""
@@ -98,7 +88,7 @@ class StageApplication(Application):
         assert isinstance(context, DrainedContext)
         self._producer.poll(0)
         if context.checkpoint.empty():
-            context.touched = False
+            context.watch.touched = False
         row = self._consumer.poll_row(timeout=context.patience)
         context.drained = row is None
         self._run_tracker.set_message_consumed(row is not None)
@@ -110,14 +100,6 @@ class StageApplication(Application):
         context.store_offset(row.topic, row.partition, row.offset)
         self._producer._broker_available()  # type: ignore[no-untyped-call]
         self._consumer._broker_available()  # type: ignore[no-untyped-call]
-
-    def _on_producer_error(self, error: KafkaError) -> None:
-        """Served by `poll` and `flush` on the loop's own thread, so raising ends the loop."""
-        context = self._processing_context
-        assert isinstance(context, DrainedContext)
-        logging.getLogger("payments").warning("producer: %s", error.str())
-        if error.code() in _TRANSPORT_ERRORS and context.touched:
-            raise ProducerRenewalNeededError(error.str())
 
 
 def application(stage: str, settings: Settings) -> StageApplication:
