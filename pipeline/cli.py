@@ -71,7 +71,9 @@ def run(process: Process) -> None:
         console.print(f"[red]{process} is none of {', '.join(PROCESSES)}[/]")
         raise typer.Exit(2)
     # A fresh interpreter: a stage must not carry the command line's imports through its life.
-    os.execve(sys.executable, [sys.executable, "-m", "pipeline.run", process], local.environment())
+    os.execve(  # noqa: S606
+        sys.executable, [sys.executable, "-m", "pipeline.run", process], local.environment()
+    )
 
 
 @app.command(hidden=True)
@@ -83,7 +85,7 @@ def supervise() -> None:
 @app.command()
 def demo() -> None:
     """Bring the system up, drive ten payments through it, and show what became of them."""
-    from benchmarks.demo import main  # noqa: PLC0415 - only here
+    from pipeline.demo import main  # noqa: PLC0415 - only here
 
     raise typer.Exit(main(console))
 

@@ -1,6 +1,7 @@
 """The whole system on one machine: the local stack, everything that must stand on it, and every process.
 
-What a first start chooses (ports, secrets) is written to `<home>/local.env` with mode 0600 and used again by later starts.
+What a first start chooses (ports, secrets) is written to `<home>/local.env` with mode 0600 and used again by later
+starts.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -22,6 +22,7 @@ import psutil
 from pipeline.run import PROCESSES
 from pipeline.settings import PROJECT, Settings, home
 from pipeline.stack.local import LocalStack
+from pipeline.stack.process import free_ports
 from pipeline.supervisor import Child, Supervisor, child
 
 READY_SECONDS: Final = 90
@@ -41,13 +42,14 @@ def choose() -> dict[str, str]:
     """Ports and secrets of the local system: those of the last start, or new ones."""
     path = home() / "local.env"
     if not path.exists():
-        gateway, simulator = _free_ports(2)
+        gateway, simulator = free_ports(2)
         _write(
             path,
             {
                 "PAYMENTS_GATEWAY_PORT": str(gateway),
                 "PAYMENTS_STRIPE_API_URL": f"http://127.0.0.1:{simulator}",
                 "PAYMENTS_STRIPE_API_KEY": f"sk_test_{secrets.token_hex(16)}",
+                "PAYMENTS_RETRY_POLICY": str(PROJECT / "pipeline" / "policies" / "local.toml"),
                 "PAYMENTS_STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
             },
         )
@@ -165,18 +167,6 @@ def _simulator(logs: Path) -> Child:
 
 def _pid_file() -> Path:
     return home() / "supervisor.pid"
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that are free now; all are held until the last is found, so that none is given twice."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [int(s.getsockname()[1]) for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -26,7 +26,9 @@ PROCESSES: Final[dict[str, str]] = {
 
 
 def load(name: str) -> Callable[[Settings], None]:
-    """The function that runs a process until it is told to stop. Raises KeyError for a name that is not in PROCESSES."""
+    """The function that runs a process until it is told to stop. Raises KeyError for a name that is not in
+    PROCESSES.
+    """
     module, function = PROCESSES[name].split(":")
     run: Callable[..., None] = getattr(import_module(module), function)
     if name.startswith("worker-"):

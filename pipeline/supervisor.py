@@ -1,7 +1,7 @@
 """Runs every process of the system and restarts what dies.
 
-A process that dies at once is restarted ever more slowly; one that lived a while, at once. When the supervisor goes, for
-whatever reason, its processes go with it (PR_SET_PDEATHSIG on Linux).
+A process that dies at once is restarted ever more slowly; one that lived a while, at once. When the supervisor
+goes, for whatever reason, its processes go with it (PR_SET_PDEATHSIG on Linux).
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Supervisor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self.environment),
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor has one thread
             )
         child.started = monotonic()
 
