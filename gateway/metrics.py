@@ -30,6 +30,3 @@ REFUSED: Final = Counter("gateway_problems_total", "Problems answered, by code",
 WEBHOOKS: Final = Counter(
     "gateway_webhooks_total", "Webhook deliveries, by provider and result", ["provider", "result"], registry=REGISTRY
 )
-SLOW_CLIENTS: Final = Counter(
-    "gateway_slow_clients_total", "Connections closed at a deadline or limit", ["stage"], registry=REGISTRY
-)

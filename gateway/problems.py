@@ -80,6 +80,11 @@ def _kind(status: int, code: str, title: str, advice: str) -> Kind:
 
 
 # Before the request is understood
+MALFORMED_HTTP: Final = _kind(400, "malformed_http", "The request is no valid HTTP/1.1", "See RFC 9112.")
+HEADERS_TOO_SLOW: Final = _kind(
+    408, "headers_too_slow", "The headers did not arrive in time", "Send them within 10 seconds."
+)
+HEADERS_TOO_LARGE: Final = _kind(431, "headers_too_large", "The headers are too large", "At most 32 KiB in all.")
 MALFORMED_JSON: Final = _kind(400, "malformed_json", "The body is not JSON", "Send one JSON object, UTF-8.")
 NOT_AN_OBJECT: Final = _kind(400, "not_an_object", "The body is not a JSON object", "Send one JSON object.")
 DUPLICATE_KEY: Final = _kind(

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
+from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
@@ -13,8 +14,9 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from gateway import metrics
+from gateway import metrics, problems
 from gateway.limits import Limits
+from gateway.problems import Kind, Problem
 from pipeline import logging
 from pipeline.settings import Settings
 
@@ -24,9 +26,6 @@ MAX_HEADER_BYTES: Final = 32 * 1024
 KEEP_ALIVE_SECONDS: Final = 15
 DRAIN_SECONDS: Final = 20
 BACKLOG: Final = 2_048
-
-_TIMED_OUT: Final = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -55,7 +54,7 @@ class GuardedProtocol(HttpToolsProtocol):
                 self._arm()
         super().data_received(data)
         if self._in_headers and self._header_bytes > MAX_HEADER_BYTES:
-            self._refuse(_TOO_LARGE, "header_size")
+            self._refuse(problems.HEADERS_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         self._in_headers = True
@@ -86,18 +85,31 @@ class GuardedProtocol(HttpToolsProtocol):
             self._arm()
             return
         self._deadline = None
-        self._refuse(_TIMED_OUT, "header_deadline")
+        self._refuse(problems.HEADERS_TOO_SLOW)
 
-    def _refuse(self, answer: bytes, stage: str) -> None:
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(problems.MALFORMED_HTTP)
+
+    def _refuse(self, kind: Kind) -> None:
+        """Answer what never became a request, and close."""
         if self.transport.is_closing():
             return
-        metrics.SLOW_CLIENTS.labels(stage).inc()
+        metrics.REFUSED.labels(kind.code).inc()
         if not self._is_answering():
-            self.transport.write(answer)
+            self.transport.write(_answer(kind))
         self.transport.close()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+
+def _answer(kind: Kind) -> bytes:
+    body = Problem(kind).body()
+    head = (
+        f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class Server(uvicorn.Server):

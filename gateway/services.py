@@ -12,7 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from gateway import body, metrics, problems
+from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import REQUEST_ID, client_of
 from gateway.idempotency import Requests
@@ -131,13 +131,7 @@ def _bearer(request: Request) -> str:
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The request's strict JSON object. Raises Problem."""
-    limits = services_of(request).limits
-    try:
-        raw = await body.read(request, body.API_LIMIT, limits.body_seconds)
-    except Problem as problem:
-        if problem.kind is problems.BODY_TOO_SLOW:
-            metrics.SLOW_CLIENTS.labels("body_deadline").inc()
-        raise
+    raw = await body.read(request, body.API_LIMIT, services_of(request).limits.body_seconds)
     return body.parse(raw, request.headers.get("content-type"))
 
 
