@@ -80,7 +80,7 @@ async def _pass_on(services: Services, request: Request, provider: str, raw: byt
                 sent.append(_send_unrouted(services, provider, raw, item))
             case Ignored():
                 metrics.WEBHOOKS.labels(provider, "ignored").inc()
-                log.info("webhook without effect", provider=provider, event_id=item.event_id, event=item.event_type)
+                log.info("webhook without effect", provider=provider, event_id=item.event_id, event_type=item.event_type)
     await asyncio.gather(*sent)
     return len(sent)
 
@@ -113,4 +113,4 @@ async def _send_unrouted(services: Services, provider: str, raw: bytes, event: U
     await services.producer.send(topics.UNROUTED, event.key, _without_card_data(raw), headers)
     metrics.PRODUCED.labels(topics.UNROUTED).inc()
     metrics.WEBHOOKS.labels(provider, event.reason.value).inc()
-    log.info("webhook unrouted", provider=provider, event_id=event.event_id, event=event.event_type)
+    log.info("webhook unrouted", provider=provider, event_id=event.event_id, event_type=event.event_type)
