@@ -7,21 +7,24 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pipeline import ids
-from pipeline.domain.card_data import contains_card_data
+from pipeline.domain.card_data import bytes_may_contain_card_data
 from pipeline.headers import TRACEPARENT, Headers, traceparent
 from pipeline.messages.deadletters import DeadLetter
 
-MAX_VALUE: Final = 900_000
-"""Bytes of a value that a dead letter carries; above it the letter itself could be too large for its topic."""
+MAX_VALUE: Final = 64 * 1024
+"""Bytes of a key or value that a dead letter carries. No record of ours is larger; what is stays at its offset."""
 
 
 class Unusable(Exception):  # noqa: N818 - a finding about a record, not a fault of the program
-    """This record cannot be used, now or ever. `reason` is a stable code; `detail` never quotes the record."""
+    """This record cannot be used, now or ever. `reason` is a stable code; `detail` never quotes the record; `secret`:
+    the record itself must not be kept.
+    """
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, *, secret: bool = False) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
+        self.secret = secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +40,18 @@ class Origin:
 
 def dead_letter(origin: Origin, error: Unusable, key: bytes | None, value: bytes | None) -> DeadLetter:
     """The dead letter of a record. Card data never reaches it: such a key or value is withheld, as `detail` says."""
-    withheld = [
-        f"{name} withheld: {why}"
-        for name, data in (("key", key), ("value", value))
-        if data is not None and (why := _withhold(data))
-    ]
+    why_key, why_value = _withheld(key, secret=False), _withheld(value, secret=error.secret)
+    reasons = [f"{name} withheld: {why}" for name, why in (("key", why_key), ("value", why_value)) if why]
     return DeadLetter(
         stage=origin.stage,
         reason=error.reason,
-        detail="; ".join([error.detail, *withheld]),
+        detail="; ".join([error.detail, *reasons]),
         topic=origin.topic,
         partition=origin.partition,
         offset=origin.offset,
         failed_at=origin.timestamp,
-        key=None if key is None or _withhold(key) else key,
-        value=None if value is None or _withhold(value) else value,
+        key=None if why_key else key,
+        value=None if why_value else value,
     )
 
 
@@ -71,7 +71,10 @@ def dead_letter_headers(letter: DeadLetter, trace: str | None) -> Headers:
     ]
 
 
-def _withhold(data: bytes) -> str | None:
+def _withheld(data: bytes | None, *, secret: bool) -> str | None:
+    """Why a key or value must not be kept."""
+    if data is None:
+        return None
     if len(data) > MAX_VALUE:
         return f"{len(data)} bytes are too many"
-    return "looks like card data" if contains_card_data(data.decode(errors="replace")) else None
+    return "looks like card data" if secret or bytes_may_contain_card_data(data) else None

@@ -7,7 +7,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from pipeline import topics
-from pipeline.domain.commands import problems
+from pipeline.domain.commands import Code, problems
 from pipeline.messages.commands import COMMANDS, Command
 from pipeline.settings import Settings
 from topologies.dead_letters import Unusable
@@ -32,7 +32,7 @@ def admit(delivered: Delivered) -> list[Command]:
     found = problems(command)
     if found:
         detail = "; ".join(f"{violation.field}: {violation.detail}" for violation in found)
-        raise Unusable(found[0].code, detail)
+        raise Unusable(found[0].code, detail, secret=found[0].code == Code.CARD_DATA)
     return [replace(command, occurred_at=delivered.timestamp)]
 
 

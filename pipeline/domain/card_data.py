@@ -16,6 +16,8 @@ _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _GROUPED: Final = re.compile(r"[0-9](?:[\s\-._/\\,:;|*+()\[\]]{0,3}[0-9])*")
 _GROUP: Final = re.compile(r"[0-9]+")
 _SHORTEST, _LONGEST = 13, 19
+_ABSURD: Final = 256
+"""A longer run of digits is taken for card data unseen: a bound on the time that a check takes."""
 
 _ISSUERS: Final = re.compile(
     r"""
@@ -52,6 +54,16 @@ def contains_card_data(text: str) -> bool:
     return contains_pan(text) or _VERIFICATION_CODE.search(_plain(text)) is not None
 
 
+def bytes_may_contain_card_data(data: bytes) -> bool:
+    """Whether bytes of any format may hold card data. Stricter than for text: beside a number, a format's own bytes
+    (Avro's lengths) can look like digits, so a card number is looked for at every place in a run of digits.
+    """
+    text = _UUID.sub("u", _plain(data.decode(errors="replace")))
+    if _VERIFICATION_CODE.search(text):
+        return True
+    return any(_is_pan_anywhere(match[0]) for match in _GROUPED.finditer(text))
+
+
 def _plain(text: str) -> str:
     """`text` with compatibility forms folded, invisible characters gone and every script's digits as 0-9."""
     if text.isascii():
@@ -62,6 +74,8 @@ def _plain(text: str) -> str:
 
 def _is_pan_in(grouped: str) -> bool:
     """Whether some adjacent whole groups of digits are a card number: `4242 4242 4242 4242 12/34` contains one."""
+    if len(grouped) > _ABSURD:
+        return True
     groups = _GROUP.findall(grouped)
     for first in range(len(groups)):
         digits = ""
@@ -72,6 +86,17 @@ def _is_pan_in(grouped: str) -> bool:
             if len(digits) >= _SHORTEST and _ISSUERS.fullmatch(digits) and _luhn(digits):
                 return True
     return False
+
+
+def _is_pan_anywhere(grouped: str) -> bool:
+    if len(grouped) > _ABSURD:
+        return True
+    digits = "".join(_GROUP.findall(grouped))
+    return any(
+        _ISSUERS.fullmatch(digits, start, start + length) and _luhn(digits[start : start + length])
+        for start in range(len(digits) - _SHORTEST + 1)
+        for length in range(_SHORTEST, min(_LONGEST, len(digits) - start) + 1)
+    )
 
 
 def _luhn(digits: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from pipeline import ids, money
-from pipeline.domain.card_data import contains_card_data, contains_pan
+from pipeline.codec import Codec, LocalIds
+from pipeline.domain.card_data import bytes_may_contain_card_data, contains_card_data, contains_pan
 from pipeline.domain.commands import Code, problems
 from pipeline.messages.commands import Capture, CreateIntent, Refund, SetMethod
 from pipeline.messages.values import CaptureMethod, PaymentMethod
@@ -230,3 +232,23 @@ def test_no_text_breaks_the_check(command_id: str, reference: str) -> None:
 def test_derived_ids_always_pass(key: str) -> None:
     derived = replace(CREATE, payment_id=ids.payment_id("acme", key), command_id=ids.command_id("acme", key))
     assert problems(derived) == []
+
+
+@pytest.mark.parametrize("pan", PANS)
+@pytest.mark.parametrize("around", [(b"", b""), (b"8", b""), (b"", b"0"), (b"24", b"6"), (b"\x00\xff", b"\x80")])
+def test_bytes_hide_no_card_number(pan: str, around: tuple[bytes, bytes]) -> None:
+    assert bytes_may_contain_card_data(around[0] + pan.encode() + around[1])
+
+
+def test_bytes_of_our_own_records_pass() -> None:
+    codec = Codec(LocalIds())
+    assert not any(bytes_may_contain_card_data(codec.encode(command)) for command in commands())
+
+
+def test_a_hostile_run_of_digits_is_looked_through_in_time() -> None:
+    started = perf_counter()
+    assert bytes_may_contain_card_data(b"4" * 65_536)
+    assert contains_card_data("4 " * 32_768)
+    assert not contains_card_data("4x" * 32_768)
+    bytes_may_contain_card_data((b"4" * 200 + b"x") * 326)
+    assert perf_counter() - started < 5

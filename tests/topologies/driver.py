@@ -39,7 +39,7 @@ class Written:
     """A record that a stage wrote."""
 
     topic: str
-    key: bytes
+    key: bytes | None
     value: bytes
     headers: Headers
     record: Any
@@ -102,5 +102,5 @@ class Driver:
         """Release the state."""
         self.app._state_manager.close()
 
-    def _produce(self, topic: str, value: bytes, key: bytes, headers: Headers, **_: Any) -> None:
+    def _produce(self, topic: str, value: bytes, key: bytes | None, headers: Headers, **_: Any) -> None:
         self.written.append(Written(topic, key, value, headers, self.codec.decode(value)))
