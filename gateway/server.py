@@ -35,9 +35,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     header_seconds: float = 10.0
 
-    _deadline: asyncio.TimerHandle | None = None
-    _header_bytes = 0
-    _in_headers = True
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.access_log = False  # uvicorn's own lines hold paths and queries as they were sent
+        self._deadline: asyncio.TimerHandle | None = None
+        self._header_bytes = 0
+        self._in_headers = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -80,7 +80,9 @@ async def _pass_on(services: Services, request: Request, provider: str, raw: byt
                 sent.append(_send_unrouted(services, provider, raw, item))
             case Ignored():
                 metrics.WEBHOOKS.labels(provider, "ignored").inc()
-                log.info("webhook without effect", provider=provider, event_id=item.event_id, event_type=item.event_type)
+                log.info(
+                    "webhook without effect", provider=provider, event_id=item.event_id, event_type=item.event_type
+                )
     await asyncio.gather(*sent)
     return len(sent)
 

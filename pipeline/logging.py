@@ -54,7 +54,7 @@ def configure(stage: str, level: int = logging.INFO, stream: TextIO | None = Non
         processors=[*shared, _render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=stream is None,
     )
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_stdlib_formatter(shared))
@@ -63,6 +63,7 @@ def configure(stage: str, level: int = logging.INFO, stream: TextIO | None = Non
     root.setLevel(max(level, logging.INFO))
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").disabled = True  # it would log paths and queries as they were sent
     logging.captureWarnings(capture=True)
 
 

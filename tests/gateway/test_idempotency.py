@@ -30,6 +30,7 @@ from pipeline.messages.commands import CreateIntent
 from pipeline.settings import Settings
 from tests.gateway.chain import APPROVED, DECLINED, Chain
 from tests.gateway.conftest import Client, MakeClient, Running, intent
+from tests.gateway.test_intents import eventually, settle
 
 pytestmark = pytest.mark.stack
 
@@ -94,7 +95,7 @@ def test_another_request_under_the_same_key_is_422(
     made = client.create(key="k")["payment_id"]
     answer = client.send(method, path.format(id=made), body, key="k")
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/idempotency_key_reused")
-    client.create()
+    settle(client, chain)
     assert kinds(chain, made) == ["CreateIntent"]
 
 
@@ -235,8 +236,7 @@ def test_what_a_dead_gateway_left_is_done_by_the_next_same_request(
     assert (again.status_code, again.json()) == (201, first.json())
     assert REPLAYED not in again.headers
     same(again, client.post(INTENTS, intent(), key="k"))
-    client.create()
-    repeated = chain.of(first.json()["payment_id"])
+    repeated = eventually(lambda: (found := chain.of(first.json()["payment_id"])) and len(found) == 2 and found)
     assert [item.input_id for item in repeated] == [repeated[0].input_id] * 2
     assert repeated[0] == repeated[1]
     assert client.get(f"{INTENTS}/{first.json()['payment_id']}").json()["sequence"] == 1

@@ -28,6 +28,13 @@ def eventually(what: Callable[[], Any], seconds: float = 10) -> Any:
     return found
 
 
+def settle(client: Client, chain: Chain) -> None:
+    """Wait until what was produced until now has been read."""
+    last = client.create()["payment_id"]
+    eventually(lambda: chain.of(last))
+    time.sleep(0.1)  # other partitions
+
+
 def path(made: dict[str, Any], action: str = "") -> str:
     return f"/api/v1/intents/{made['payment_id']}" + (f"/{action}" if action else "")
 
@@ -281,7 +288,7 @@ def test_another_merchants_payment_does_not_exist(make_client: MakeClient, chain
         answer = theirs.send(method, path(made, action), body)
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not_found")
     assert theirs.get("/api/v1/intents").json()["data"] == []
-    mine.create()
+    settle(mine, chain)
     assert len(chain.of(made["payment_id"])) == before
 
 
