@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         1.0, gt=0, description="multiplies the recovery and expiry delays; below 1 for demos and tests"
     )
 
+    reconcile_every: float = Field(10.0, gt=0, description="seconds between two looks of the reconciler")
+    reconcile_grace: float = Field(30.0, gt=0, description="seconds a fact may take to its ledger rows")
+    reconcile_stuck_after: float = Field(900.0, gt=0, description="seconds after which an operation counts as stuck")
+
     def reveal(self, name: str) -> str:
         """The value of a secret setting."""
         secret = getattr(self, name)

@@ -55,6 +55,7 @@ CREATE TABLE payments.operations (
     updated_at timestamptz NOT NULL,
     PRIMARY KEY (payment_id, operation_id)
 );
+CREATE INDEX operations_under_way ON payments.operations (updated_at) WHERE state = 'started';
 COMMENT ON TABLE payments.operations IS 'What became of each command';
 
 CREATE TABLE payments.facts (
