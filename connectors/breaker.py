@@ -27,7 +27,7 @@ class BreakerPolicy:
     window: int = 20
     failures: int = 10
     pause: float = 1.0
-    longest: float = 30.0
+    longest: float = 10.0
 
 
 class Breaker:

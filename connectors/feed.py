@@ -87,7 +87,7 @@ class Feed:
         self._consumer = Consumer(
             {
                 **consumer_config(settings, group, group),
-                # A restart, even after kill -9, is the same member and goes on at once; heartbeats need no loop of ours.
+                # A restart, even after kill -9, is the same member and goes on at once.
                 "group.instance.id": f"{group}-{settings.slot}",
                 "session.timeout.ms": 10_000,
                 "enable.auto.commit": True,
@@ -157,9 +157,8 @@ class Feed:
         """Short rests only wait: pausing throws away what is already fetched. The group must still hear of us."""
         if self._gate.wait(_POLL) or self._stop.is_set():
             return
-        if not self._paused:
-            self._consumer.pause(self._consumer.assignment())
-            self._paused = True
+        self._consumer.pause(self._consumer.assignment())
+        self._paused = True
         late = self._consumer.poll(0)
         if late is not None:
             self._hand_over([late])
@@ -183,7 +182,6 @@ class Feed:
         for partition in partitions:
             fence = _end_of(consumer, partition)
             self._partitions[partition.partition] = Partition(partition.topic, partition.partition, fence)
-        self._paused = False
 
     def _revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         going = [self._partitions.pop(p.partition) for p in partitions if p.partition in self._partitions]

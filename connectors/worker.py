@@ -16,7 +16,7 @@ import signal
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -25,7 +25,7 @@ import uvloop
 from confluent_kafka import Message
 from prometheus_client import Counter, Gauge, Histogram
 
-from connectors.breaker import Breaker, BreakerState
+from connectors.breaker import Breaker, BreakerPolicy, BreakerState
 from connectors.feed import Batch, Feed, Partition
 from connectors.outlet import Outlet
 from connectors.provider import Answer, Provider, open_provider, operation_of, report_of
@@ -57,17 +57,27 @@ IN_FLIGHT: Final = Gauge("payments_provider_in_flight", "Calls under way", ["pro
 WAITING: Final = Gauge("payments_provider_waiting", "Requests taken from Kafka and not yet done", ["provider"])
 BREAKER: Final = Gauge("payments_provider_breaker", "0 closed, 1 half open, 2 open", ["provider"])
 
-TRIES: Final = 3
-_BACK_OFF: Final = 0.2
-_LONGEST_BACK_OFF: Final = 5.0
-_PATIENCE: Final = 30.0
-"""Seconds that a request waits for a provider that is down before it is reported as not done."""
 _BREAKER_TICK: Final = 0.2
+_LONGEST_BACK_OFF: Final = 5.0
 _BACKLOG: Final = 4
 """Requests taken from Kafka per call in flight, at most."""
 _DRAIN: Final = 7.5
 _FLUSH: Final = 1.5
 _BREAKER_VALUES: Final = {BreakerState.CLOSED: 0, BreakerState.HALF_OPEN: 1, BreakerState.OPEN: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How hard the worker tries before it reports that nothing was done. Seconds.
+
+    A failed call is repeated after `back_off`, twice that, and so on. `patience` is how long a request waits for a
+    provider that is down, over all its tries.
+    """
+
+    tries: int = 3
+    back_off: float = 0.2
+    patience: float = 20.0
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
 @dataclass(slots=True)
@@ -108,12 +118,13 @@ class Lanes:
 class Worker:
     """One provider's worker. Create it on the loop that it runs on."""
 
-    def __init__(self, settings: Settings, provider: Provider, group: str | None = None) -> None:
+    def __init__(self, settings: Settings, provider: Provider, pace: Pace | None = None) -> None:
         self._provider = provider
+        self._pace = pace or Pace()
         self.stage = f"worker-{provider.name}"
         self._concurrency = settings.provider_concurrency
         self._codec = Codec(Registry(settings.registry_url)).require(ProviderReport, DeadLetter)
-        self._breaker = Breaker()
+        self._breaker = Breaker(self._pace.breaker)
         self._lanes = Lanes()
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
         self._waiting = 0
@@ -127,7 +138,7 @@ class Worker:
         self._feed = Feed(
             settings,
             topics.requests(provider.name),
-            group or admin.group(self.stage),
+            admin.group(self.stage),
             take=self._take,
             fail=self._fail,
         )
@@ -136,6 +147,8 @@ class Worker:
     async def run(self) -> None:
         """Serve until `stop`. Raises what made serving impossible."""
         runners = [asyncio.create_task(self._runner()) for _ in range(self._concurrency)]
+        for runner in runners:
+            runner.add_done_callback(self._runner_ended)
         self._feed.start()
         self._regulate()
         log.info("worker started", provider=self._provider.name, concurrency=self._concurrency)
@@ -153,6 +166,11 @@ class Worker:
         log.error("the worker cannot go on", error=str(error))
         if not self._ended.done():
             self._ended.set_exception(error)
+
+    def _runner_ended(self, runner: asyncio.Task[None]) -> None:
+        """No runner ends by itself: a report that cannot be written must not be taken for one that is."""
+        if not runner.cancelled() and (error := runner.exception()):
+            self._fail(error)
 
     async def _shut_down(self, runners: list[asyncio.Task[None]]) -> None:
         self._stopping = True
@@ -225,26 +243,30 @@ class Worker:
         """The answer to report, after repeats where the provider allows them."""
         perhaps_sent = job.perhaps_sent
         answer = _NOT_ASKED
-        for attempt in range(1, TRIES + 1):
-            if not await self._admitted():
+        deadline = time.monotonic() + self._pace.patience
+        for attempt in range(1, self._pace.tries + 1):
+            if not await self._admitted(deadline):
                 break
             answer = await self._call(job.request)
             perhaps_sent = perhaps_sent or answer.outcome is Outcome.UNKNOWN
-            if not answer.repeat or attempt == TRIES:
+            if not answer.repeat or attempt == self._pace.tries:
                 break
             REPEATS.labels(self._provider.name).inc()
-            await asyncio.sleep(_back_off(attempt, answer))
+            await asyncio.sleep(_back_off(self._pace.back_off * 2 ** (attempt - 1), answer))
         if answer.outcome is Outcome.TEMPORARY_FAILURE and (perhaps_sent or isinstance(job.request, LookupRequest)):
             return msgspec.structs.replace(answer, outcome=Outcome.UNKNOWN)
         return answer
 
-    async def _admitted(self) -> bool:
+    async def _admitted(self, deadline: float) -> bool:
         """Wait for a provider that is down, as long as patience lasts."""
-        deadline = time.monotonic() + _PATIENCE
         while not self._breaker.admit():
-            if self._stopping or time.monotonic() > deadline:
+            if self._stopping:
+                # Neither asked nor given up: the next process takes the request again.
+                raise asyncio.CancelledError
+            pause = max(self._breaker.wait, _BREAKER_TICK)
+            if time.monotonic() + pause > deadline:
                 return False
-            await asyncio.sleep(max(self._breaker.wait, _BREAKER_TICK))
+            await asyncio.sleep(pause)
         return True
 
     async def _call(self, request: ProviderRequest) -> Answer:
@@ -349,22 +371,21 @@ _NOT_ASKED: Final = Answer(outcome=Outcome.TEMPORARY_FAILURE, detail="the provid
 _REMARKABLE: Final = {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
 
 
-def _back_off(attempt: int, answer: Answer) -> float:
-    """Exponential, with jitter; at least as long as the provider asks for, within reason."""
+def _back_off(pause: float, answer: Answer) -> float:
+    """The pause, with jitter, and first as long as the provider asks for, within reason."""
     asked = min(answer.retry_after or 0.0, _LONGEST_BACK_OFF)
-    jitter = random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
-    return float(asked + jitter * _BACK_OFF * 2 ** (attempt - 1))
+    return asked + pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
 
 
-async def serve(settings: Settings, provider: Provider, group: str | None = None) -> None:
+async def serve(settings: Settings, provider: Provider) -> None:
     """Serve a provider's requests until SIGTERM or SIGINT, then finish within 10 seconds.
 
     Raises AdminError for missing topics, UnregisteredContractError for missing contracts, KafkaException when a report
-    cannot be delivered. `group` is the consumer group, that of the stage unless a test has its own.
+    cannot be delivered.
     """
     source = topics.requests(provider.name)
     await asyncio.to_thread(admin.require_topics, settings, [source, topics.dlq(source), topics.INTAKE])
-    worker = Worker(settings, provider, group)
+    worker = Worker(settings, provider)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)

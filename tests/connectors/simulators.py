@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,18 @@ class Simulator:
 
     url: str
     process: subprocess.Popen[str]
+
+    def wait(self, seconds: float = 20.0) -> None:
+        """Until it answers: its address is known before it listens."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.calls()
+            except httpx.TransportError:
+                assert time.monotonic() < deadline, "the simulator does not answer"
+                time.sleep(0.05)
+            else:
+                return
 
     def fault(self, kind: str, operation: str | None = None, **fields: Any) -> None:
         """Let calls go wrong; once, unless `count` says otherwise."""
@@ -43,22 +56,33 @@ class Simulator:
         """Come back from the redirect."""
         httpx.get(url, params={"outcome": outcome}).raise_for_status()
 
+    def calls(self) -> int:
+        """How many API calls it has had."""
+        return int(httpx.get(f"{self.url}/_sim/stats").json()["calls"])
+
+    def whole_book(self) -> list[dict[str, Any]]:
+        """What was really authorized, captured and refunded: one page an intent."""
+        pages: list[dict[str, Any]] = httpx.get(f"{self.url}/_sim/book").json()
+        return pages
+
     def book(self, payment_id: str) -> list[dict[str, Any]]:
-        """What was really authorized, captured and refunded for a payment of ours: one entry an intent."""
-        return [page for page in httpx.get(f"{self.url}/_sim/book").json() if page["payment_id"] == payment_id]
+        """The pages of one payment of ours."""
+        return [page for page in self.whole_book() if page["payment_id"] == payment_id]
 
 
 @contextmanager
-def simulator(webhook_url: str | None = None) -> Iterator[Simulator]:
+def simulator(webhook_url: str | None = None, port: int = 0) -> Iterator[Simulator]:
     """A simulator that ends with the block."""
-    command = [sys.executable, "-m", "connectors.simulator", "--port", "0"]
+    command = [sys.executable, "-m", "connectors.simulator", "--port", str(port)]
     env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET}
     if webhook_url:
         command += ["--webhook-url", webhook_url]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        yield Simulator(process.stdout.readline().split()[-1], process)
+        running = Simulator(process.stdout.readline().split()[-1], process)
+        running.wait()
+        yield running
     finally:
         process.kill()
         process.wait()
