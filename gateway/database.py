@@ -8,11 +8,14 @@ from typing import Any, Final
 
 import orjson
 import psycopg
+import structlog
 from psycopg import AsyncConnection, sql
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from gateway.problems import unavailable
+
+log = structlog.get_logger()
 
 POOL_SIZE: Final = 4
 ACQUIRE_SECONDS: Final = 5.0
@@ -46,11 +49,27 @@ class Database:
         await self._pool.close(timeout=5)
 
     async def fetch(self, statement: str, parameters: Sequence[Any] | dict[str, Any] = ()) -> list[Row]:
-        """Run one statement in a transaction of its own and return its rows."""
-        with _reaching():
+        """Run one statement in a transaction of its own and return its rows. After a restart of Postgres every pooled
+        connection is dead: then the next one is tried. All statements may be repeated.
+        """
+        for _ in range(POOL_SIZE + 1):
+            try:
+                return await self._fetch(statement, parameters)
+            except _ConnectionLostError:
+                continue
+        raise unavailable("postgres")
+
+    async def _fetch(self, statement: str, parameters: Sequence[Any] | dict[str, Any]) -> list[Row]:
+        connection: AsyncConnection[Row] | None = None
+        try:
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(statement.encode(), parameters, prepare=True)
                 return await cursor.fetchall() if cursor.description else []
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout) as error:
+            log.warning("postgres does not answer", error=type(error).__name__)
+            if connection is not None and connection.closed:
+                raise _ConnectionLostError from error
+            raise unavailable("postgres") from error
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator[AsyncConnection[Row]]:
@@ -65,13 +84,8 @@ class Database:
             await connection.close()
 
 
-class _reaching:  # noqa: N801 - a context manager
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | PoolTimeout):
-            raise unavailable("postgres") from error
+class _ConnectionLostError(Exception):
+    """The connection was dead, or died."""
 
 
 async def _configure(connection: AsyncConnection[Row]) -> None:

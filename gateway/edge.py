@@ -18,6 +18,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics, problems
+from gateway.batching import QueueFullError
 from gateway.body import refuse_card_text
 from gateway.limits import Buckets, Limits, address_group
 from gateway.problems import Problem
@@ -72,6 +73,8 @@ class Edge:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except Problem as problem:
             await exchange.answer(problem)
+        except QueueFullError:
+            await exchange.answer(Problem(problems.OVERLOADED, headers={"Retry-After": "1"}))
         except Exception:
             log.exception("the request failed")
             await exchange.answer(Problem(problems.INTERNAL))

@@ -38,6 +38,7 @@ CACHE_SECONDS: Final = 4.0
 """How long a key's row is believed: a revocation holds within five seconds, its own way to here included."""
 CACHE_SIZE: Final = 10_000
 _KEY: Final = re.compile(r"sk_(test|live)_([0-9a-z]{16})_([A-Za-z0-9_\-]{43})", re.ASCII)
+_MERCHANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _ALPHABET: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -72,7 +73,13 @@ def create_key(
     scopes: Iterable[Scope | str] = tuple(Scope),
     expires_at: datetime | None = None,
 ) -> str:
-    """Make a key and return it; it cannot be shown again. Raises ValueError for an unknown mode or scope."""
+    """Make a key and return it; it cannot be shown again. Raises ValueError for an unknown mode or scope, or a
+    merchant whose commands would be refused.
+    """
+    if not _MERCHANT.fullmatch(merchant):
+        raise ValueError(
+            "a merchant has 1 to 64 letters, digits, '_', '.' and '-', and begins with one of the former two"
+        )
     mode, granted = Mode(mode), sorted({Scope(scope).value for scope in scopes})
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(16))
     secret = secrets.token_urlsafe(32)

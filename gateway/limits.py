@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -32,6 +32,12 @@ class Limits(BaseSettings):
     address_burst: float = Field(8_000, ge=1)
     refused_rate: float = Field(5, gt=0, description="failed authentications a second per address, before 429")
     refused_burst: float = Field(50, ge=1)
+    mode: Literal["auto", "test", "live", "any"] = Field(
+        "auto",
+        description="whose keys are taken. A payment does not know the mode of the key that made it, so one "
+        "deployment serves one: auto is live if the provider's account is, else test",
+    )
+    connections: int = Field(10_000, ge=1, description="connections at once")
     in_flight: int = Field(4_096, ge=1, description="requests at once, waiting ones included")
     header_seconds: float = Field(10, gt=0, description="deadline for a request's headers")
     body_seconds: float = Field(10, gt=0, description="deadline for a request's body, from the end of its headers")

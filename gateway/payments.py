@@ -100,6 +100,7 @@ class Payments:
         self._currencies: OrderedDict[Target, str] = OrderedDict()
         self._views: Batcher[Target, Json | None] = Batcher(self._read_views, lanes=2)
         self._accepted: Batcher[Target, CreateIntent | None] = Batcher(self._read_accepted)
+        self._keys: Batcher[str, ApiKey | None] = Batcher(self._read_keys)
 
     async def intent(self, target: Target) -> Json | None:
         """The API's intent, or None. One that is accepted and not yet processed is shown as accepted."""
@@ -168,12 +169,11 @@ class Payments:
 
     async def key(self, key_id: str) -> ApiKey | None:
         """The API key's row."""
-        rows = await self._database.fetch(_KEY, (key_id,))
-        if not rows:
-            return None
-        merchant, mode, scopes, secret, expires, revoked = rows[0]
-        granted = frozenset(scope for scope in Scope if scope.value in scopes)
-        return ApiKey(key_id, merchant, Mode(mode), granted, bytes(secret), _epoch(expires), _epoch(revoked))
+        return await self._keys.ask(key_id)
+
+    async def _read_keys(self, batch: Sequence[str]) -> Sequence[ApiKey | None]:
+        found = {row[0]: _key(row) for row in await self._database.fetch(_KEYS, (list(set(batch)),))}
+        return [found.get(key_id) for key_id in batch]
 
     async def _read_views(self, batch: Sequence[Target]) -> Sequence[Json | None]:
         rows = await self._database.fetch(_VIEWS, _columns(batch))
@@ -214,6 +214,12 @@ def _operation(row: Row) -> Operation:
     return Operation(operation_id, str(payment_id), kind, state, reason, detail, round(updated_at.timestamp() * 1000))
 
 
+def _key(row: Row) -> ApiKey:
+    key_id, merchant, mode, scopes, secret, expires, revoked = row
+    granted = frozenset(scope for scope in Scope if scope.value in scopes)
+    return ApiKey(key_id, merchant, Mode(mode), granted, bytes(secret), _epoch(expires), _epoch(revoked))
+
+
 def _epoch(at: datetime | None) -> float | None:
     return at.timestamp() if at is not None else None
 
@@ -246,6 +252,7 @@ SELECT o.operation_id, o.payment_id, o.kind, o.state, o.reason, o.detail, o.upda
   FROM unnest(%t::uuid[], %b::text[], %b::text[]) AS asked (payment_id, operation_id, merchant_id)
   JOIN payments.operations o USING (payment_id, operation_id, merchant_id)
   JOIN payments.payments p USING (payment_id, merchant_id)
+ WHERE p.status <> 'none'
 """
 
 _PAGE: Final = """
@@ -260,8 +267,9 @@ SELECT created_at, view FROM payments.payments
  ORDER BY created_at DESC, payment_id DESC LIMIT %(limit)s
 """
 
-_KEY: Final = """
-SELECT merchant_id, mode, scopes, secret_sha256, expires_at, revoked_at FROM gateway.api_keys WHERE key_id = %s
+_KEYS: Final = """
+SELECT key_id, merchant_id, mode, scopes, secret_sha256, expires_at, revoked_at
+  FROM gateway.api_keys WHERE key_id = ANY (%s)
 """
 
 __all__ = ["Filter", "Operation", "Outcome", "Payments", "Target"]

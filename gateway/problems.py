@@ -128,6 +128,9 @@ UNAUTHENTICATED: Final = _kind(
     401, "unauthenticated", "No valid API key", "Send Authorization: Bearer sk_... with a key that is active."
 )
 FORBIDDEN: Final = _kind(403, "forbidden", "The API key lacks a scope", "Use a key with the scope that `detail` names.")
+WRONG_MODE: Final = _kind(
+    403, "wrong_mode", "The API key is for the other mode", "Test keys move no real money, live keys no other."
+)
 RATE_LIMITED: Final = _kind(429, "rate_limited", "Too many requests", "Wait as long as Retry-After says.")
 
 # Idempotency (IETF draft-ietf-httpapi-idempotency-key-header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 import socket
 import threading
@@ -26,6 +27,7 @@ MAX_HEADER_BYTES: Final = 32 * 1024
 KEEP_ALIVE_SECONDS: Final = 15
 DRAIN_SECONDS: Final = 20
 BACKLOG: Final = 2_048
+SPARE_FILES: Final = 200
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -34,6 +36,7 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     header_seconds: float = 10.0
+    most_connections: int = 10_000
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -45,6 +48,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._arm()
+        if len(self.connections) > self.most_connections:
+            self._refuse(problems.OVERLOADED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
@@ -132,6 +137,7 @@ def config_of(app: Starlette, settings: Settings, limits: Limits) -> uvicorn.Con
 
     class Protocol(GuardedProtocol):
         header_seconds = limits.header_seconds
+        most_connections = limits.connections
 
     return uvicorn.Config(
         app,
@@ -158,12 +164,21 @@ def run(settings: Settings) -> None:
 
     logging.configure("gateway")
     limits = Limits()
+    _allow_files(limits.connections + SPARE_FILES)
     app = create_app(settings, limits)
     if threading.current_thread() is threading.main_thread():
         # uvicorn raises the signal again at its end, for whoever handled it before: nobody, so that the exit is clean.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _ignore)
     Server(config_of(app, settings, limits), app).run()
+
+
+def _allow_files(count: int) -> None:
+    """A connection is a file: allow as many as there may be, if the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _ignore(_number: int, _frame: Any) -> None:

@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from gateway import body, problems
 from gateway.database import Database
-from gateway.edge import REQUEST_ID, client_of
+from gateway.edge import client_of
 from gateway.idempotency import Requests
-from gateway.keys import ApiKey, KeyRing, Scope
+from gateway.keys import ApiKey, KeyRing, Mode, Scope
 from gateway.limits import Buckets, Limits
 from gateway.payments import Payments
 from gateway.problems import Problem
@@ -32,7 +32,6 @@ log = structlog.get_logger()
 
 WRITES: Final[Sequence[type[Record]]] = (*COMMANDS, ProviderReport)
 PRUNE_SECONDS: Final = 600.0
-_REGISTRY_RETRY_SECONDS: Final = 1.0
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 
 Body = TypeVar("Body", bound=BaseModel)
@@ -44,7 +43,6 @@ class Services:
 
     settings: Settings
     limits: Limits
-    registry: Registry = field(init=False)
     codec: Codec = field(init=False)
     database: Database = field(init=False)
     producer: AsyncProducer = field(init=False)
@@ -55,11 +53,12 @@ class Services:
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
+    mode: Mode | None = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.registry = Registry(self.settings.registry_url)
-        self.codec = Codec(self.registry)
+        self.mode = _mode(self.settings, self.limits)
+        self.codec = Codec(Registry(self.settings.registry_url))
         self.database = Database(self.settings.reveal("postgres_gateway_url"))
         self.payments = Payments(self.database, self.codec)
         self.requests = Requests(self.database)
@@ -102,6 +101,16 @@ class Services:
                 log.warning("old idempotency keys could not be deleted", error=type(error).__name__)
 
 
+def _mode(settings: Settings, limits: Limits) -> Mode | None:
+    """The mode whose keys are taken; None for both."""
+    if limits.mode == "any":
+        return None
+    if limits.mode != "auto":
+        return Mode(limits.mode)
+    live = settings.reveal("stripe_api_key").startswith(("sk_live_", "rk_live_"))
+    return Mode.LIVE if live else Mode.TEST
+
+
 def services_of(request: Request) -> Services:
     """The gateway that a request belongs to."""
     found = request.app.state.gateway
@@ -118,6 +127,8 @@ async def authenticated(request: Request, scope: Scope) -> ApiKey:
         raise Problem(problems.UNAUTHENTICATED, headers={"WWW-Authenticate": 'Bearer realm="payments"'})
     structlog.contextvars.bind_contextvars(key_id=key.key_id, merchant_id=key.merchant_id)
     services.key_buckets.take(key.key_id)
+    if services.mode is not None and key.mode is not services.mode:
+        raise Problem(problems.WRONG_MODE, f"this is the {services.mode.value} API")
     if scope not in key.scopes:
         raise Problem(problems.FORBIDDEN, f"the key lacks the scope {scope.value}")
     return key
@@ -156,8 +167,3 @@ def trace_of(request: Request, record_span: str) -> str | None:
     if version == "ff" or not int(trace, 16) or not int(span, 16):
         return None
     return f"00-{trace}-{record_span}-{'01' if int(flags, 16) & 1 else '00'}"
-
-
-def request_id_of(request: Request) -> str:
-    """The id that the answer carries as Request-Id."""
-    return str(request.scope[REQUEST_ID])

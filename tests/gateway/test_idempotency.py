@@ -131,11 +131,18 @@ def test_many_at_once_are_one(client: Client, chain: Chain) -> None:
     )
 
 
-def test_keys_are_the_merchants_and_the_modes_own(make_client: MakeClient) -> None:
-    one, other = make_client(), make_client()
-    live = make_client(merchant=one.merchant, mode=Mode.LIVE)
-    made = {client.create(key="k")["payment_id"] for client in (one, other, live)}
-    assert len(made) == 3
+def test_keys_are_the_merchants_and_the_modes_own(
+    make_client: MakeClient, gateway_settings: Settings, limits: Limits
+) -> None:
+    any_mode = limits.model_copy(update={"mode": "any"})
+    gateway = Running(create_app(gateway_settings, any_mode), gateway_settings, any_mode)
+    try:
+        one, other = make_client(gateway=gateway), make_client(gateway=gateway)
+        live = make_client(merchant=one.merchant, mode=Mode.LIVE, gateway=gateway)
+        made = {client.create(key="k")["payment_id"] for client in (one, other, live)}
+        assert len(made) == 3
+    finally:
+        gateway.stop()
 
 
 def test_ids_are_derived_from_the_key(client: Client, chain: Chain) -> None:

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from jsonschema import Draft202012Validator
 from pydantic import SecretStr
@@ -22,6 +23,7 @@ from gateway.problems import KINDS
 from gateway.routes import ROUTES
 from pipeline.messages.values import RejectionReason
 from pipeline.settings import Settings
+from tests.fixtures.stack import Stack
 from tests.gateway.chain import APPROVED, DECLINED, SOFT, Chain
 from tests.gateway.conftest import Client, Running, intent
 
@@ -78,6 +80,39 @@ def test_a_lost_broker_costs_a_503_and_the_key_is_not_used_up(
         assert client.post("/api/v1/intents", intent(), key="k").status_code == 201
     finally:
         gateway.stop()
+
+
+def test_a_restart_of_postgres_costs_nothing(client: Client, gateway_settings: Settings, stack: Stack) -> None:
+    """Every connection of the gateway dies; the next requests get new ones, and waits are told again."""
+    made = client.create()["payment_id"]
+    database = gateway_settings.reveal("postgres_gateway_url").rsplit("/", 1)[1]
+    for _ in range(3):
+        with psycopg.connect(stack.env["PAYMENTS_POSTGRES_ADMIN_URL"], autocommit=True) as connection:
+            killed = connection.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE datname = %s AND application_name LIKE 'gateway%%'",
+                (database,),
+            ).fetchone()
+        assert killed
+        assert killed[0] >= 1
+        for _ in range(5):
+            assert client.get(f"/api/v1/intents/{made}").status_code == 200
+            client.create()
+
+
+def test_waits_are_told_after_the_listener_lost_its_connection(
+    client: Client, chain: Chain, gateway_settings: Settings, stack: Stack
+) -> None:
+    made = client.create(APPROVED)["payment_id"]
+    database = gateway_settings.reveal("postgres_gateway_url").rsplit("/", 1)[1]
+    with psycopg.connect(stack.env["PAYMENTS_POSTGRES_ADMIN_URL"], autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = %s AND application_name = 'gateway-listen'",
+            (database,),
+        )
+    answer = client.post(f"/api/v1/intents/{made}/authorize", Prefer="wait=10")
+    assert (answer.status_code, answer.json()["status"]) == (200, "authorized")
 
 
 def test_metrics_name_routes_not_paths(running: Running, client: Client) -> None:
@@ -184,8 +219,6 @@ def test_keys_on_the_command_line(
 
 
 def test_an_expired_key_is_refused(client: Client, gateway_settings: Settings) -> None:
-    import psycopg
-
     with psycopg.connect(gateway_settings.reveal("postgres_gateway_url")) as connection:
         connection.execute(
             "UPDATE gateway.api_keys SET expires_at = now() - interval '1 second' WHERE merchant_id = %s",
@@ -195,8 +228,6 @@ def test_an_expired_key_is_refused(client: Client, gateway_settings: Settings) -
 
 
 def test_no_secret_is_stored(client: Client, gateway_settings: Settings) -> None:
-    import psycopg
-
     with psycopg.connect(gateway_settings.reveal("postgres_gateway_url")) as connection:
         rows = connection.execute("SELECT api_keys::text FROM gateway.api_keys").fetchall()
     assert rows

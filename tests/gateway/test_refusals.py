@@ -11,8 +11,10 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from gateway.app import create_app
+from gateway.keys import Mode
 from gateway.limits import Limits
 from gateway.problems import KINDS
 from pipeline.settings import Settings
@@ -195,6 +197,26 @@ def test_without_a_valid_key_there_is_nothing(running: Running, client: Client, 
         answer = httpx.request(method, running.url + path, headers=headers)
         assert is_problem(answer)["type"] == "/problems/unauthenticated"
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    ("account", "taken"),
+    [("", Mode.TEST), ("sk_test_x", Mode.TEST), ("sk_live_x", Mode.LIVE), ("rk_live_x", Mode.LIVE)],
+)
+def test_a_test_key_moves_no_real_money(
+    gateway_settings: Settings, limits: Limits, make_client: MakeClient, account: str, taken: Mode
+) -> None:
+    settings_ = gateway_settings.model_copy(update={"stripe_api_key": SecretStr(account)})
+    gateway = Running(create_app(settings_, limits), settings_, limits)
+    try:
+        for mode in Mode:
+            answer = make_client(mode=mode, gateway=gateway).post(INTENTS, intent())
+            if mode is taken:
+                assert answer.status_code == 201
+            else:
+                assert is_problem(answer)["type"] == "/problems/wrong_mode"
+    finally:
+        gateway.stop()
 
 
 @pytest.mark.parametrize(
