@@ -62,10 +62,17 @@ def down(wipe: Annotated[bool, typer.Option(help="forget all data as well")] = F
 
 
 @app.command()
+def prepare() -> None:
+    """Put on a stack what the processes stand on: tables, contracts, topics, outbox relay. Changes nothing twice."""
+    local.prepare(local.current_settings())
+    console.print("prepared")
+
+
+@app.command()
 def run(process: Process) -> None:
     """Run one process of the system, or all of them, supervised, until Ctrl-C."""
     if process == "all":
-        local.supervise(simulator="PAYMENTS_STRIPE_API_URL" in local.environment())
+        local.supervise(simulator=local.is_simulated())
         return
     if process not in PROCESSES:
         console.print(f"[red]{process} is none of {', '.join(PROCESSES)}[/]")

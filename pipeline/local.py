@@ -75,6 +75,11 @@ def children(names: Iterable[str] = tuple(PROCESSES), simulator: bool = True) ->
     return [_simulator(logs), *found] if simulator else found
 
 
+def is_simulated() -> bool:
+    """Whether the provider is the local simulator."""
+    return current_settings().stripe_api_url.startswith("http://127.0.0.1:")
+
+
 def supervise(names: Iterable[str] = tuple(PROCESSES), simulator: bool = True) -> None:
     """Run the processes in the foreground until SIGTERM or SIGINT."""
     _pid_file().write_text(str(os.getpid()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.settings import home
+from pipeline.stack import jars
 from pipeline.stack.errors import StackError
 from pipeline.stack.local import LocalStack
 
@@ -49,6 +51,12 @@ def status() -> None:
     """Show each service: whether it runs, where, since when, and where its log is. Exits 1 unless all run."""
     if not _show():
         raise typer.Exit(1)
+
+
+@app.command()
+def plugins(target: Annotated[Path, typer.Argument(help="the folder to put the Debezium plugin in")]) -> None:
+    """Copy the Debezium plugin, checked against its sums, for a Connect worker in a container."""
+    console.print(f"the plugin is in {jars.lay_out_plugin(target)}")
 
 
 def _show() -> bool:

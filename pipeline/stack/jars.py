@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tarfile
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jgo.maven import MavenContext
+with warnings.catch_warnings():
+    # As root without a session there is no XDG_RUNTIME_DIR; nothing here needs one.
+    warnings.simplefilter("ignore")
+    from jgo.maven import MavenContext
 from rich.progress import Progress, TaskID
 
 from pipeline.stack.errors import StackError
@@ -70,6 +75,15 @@ def registry_home(archive: Path) -> Path:
             tar.extractall(partial, filter="data")
         partial.rename(home)
     return home
+
+
+def lay_out_plugin(target: Path) -> Path:
+    """The Debezium plugin as Connect expects it, copied under `target`: for a container that cannot see the cache."""
+    folder = target / "debezium"
+    folder.mkdir(parents=True, exist_ok=True)
+    for jar in fetch()["debezium"]:
+        shutil.copy(jar, folder / jar.name)
+    return folder
 
 
 def _fetched(jar: Jar, progress: Progress | None, task: TaskID | None) -> Path:
