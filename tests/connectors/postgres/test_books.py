@@ -1,0 +1,141 @@
+"""What the books refuse, whoever asks: unbalanced entries, changed rows, and everything that was not granted."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import errors
+
+from pipeline.settings import Settings
+
+pytestmark = pytest.mark.stack
+
+ENTRY = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0)"
+LEG = "INSERT INTO ledger.postings VALUES (%s, %s, 'bank:USD', %s, %s, %s)"
+
+
+def post(connection: psycopg.Connection, *legs: tuple[str, int, str]) -> UUID:
+    """An entry with these legs (side, amount, currency), in one transaction."""
+    entry = uuid4()
+    with connection.transaction():
+        connection.execute(ENTRY, (entry, uuid4(), uuid4()))
+        for number, (side, amount, currency) in enumerate(legs):
+            connection.execute(LEG, (entry, number, side, amount, currency))
+    return entry
+
+
+def test_a_balanced_entry_is_taken(sink_connection: psycopg.Connection) -> None:
+    post(sink_connection, ("debit", 5, "USD"), ("credit", 5, "USD"), ("debit", 7, "EUR"), ("credit", 7, "EUR"))
+    rows = sink_connection.execute("SELECT count(*) FROM ledger.postings").fetchall()
+    assert rows == [(4,)]
+
+
+@pytest.mark.parametrize(
+    "legs",
+    [
+        [("debit", 5, "USD")],
+        [("debit", 5, "USD"), ("credit", 4, "USD")],
+        [("debit", 5, "USD"), ("credit", 5, "EUR")],
+        [("debit", 5, "USD"), ("debit", 5, "USD")],
+        [],
+    ],
+)
+def test_an_unbalanced_entry_is_refused_at_commit(
+    sink_connection: psycopg.Connection, legs: list[tuple[str, int, str]]
+) -> None:
+    with pytest.raises(errors.CheckViolation):
+        post(sink_connection, *legs)
+    assert sink_connection.execute("SELECT count(*) FROM ledger.entries").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("amount", [0, -5])
+def test_a_leg_moves_something(sink_connection: psycopg.Connection, amount: int) -> None:
+    with pytest.raises(errors.CheckViolation):
+        post(sink_connection, ("debit", amount, "USD"), ("credit", amount, "USD"))
+
+
+def test_legs_cannot_join_an_earlier_entry(sink_connection: psycopg.Connection) -> None:
+    entry = post(sink_connection, ("debit", 5, "USD"), ("credit", 5, "USD"))
+    legs = [(entry, 2, "debit", 1, "USD"), (entry, 3, "credit", 1, "USD")]
+    with pytest.raises(errors.CheckViolation), sink_connection.transaction():
+        sink_connection.cursor().executemany(LEG, legs)
+
+
+CHANGES = [
+    "UPDATE ledger.postings SET amount = amount + 1",
+    "DELETE FROM ledger.postings",
+    "TRUNCATE ledger.postings",
+    "UPDATE ledger.entries SET description = 'x'",
+    "DELETE FROM ledger.entries",
+    "TRUNCATE ledger.entries CASCADE",
+    "UPDATE payments.facts SET type = 'x'",
+    "DELETE FROM payments.facts",
+    "TRUNCATE payments.facts",
+]
+
+
+@pytest.mark.parametrize("role", ["owner", "sink", "gateway", "reader", "debezium"])
+def test_nobody_changes_or_removes_what_is_written(books: Settings, role: str) -> None:
+    """No role is granted it, and the owner, who could, is refused by a trigger."""
+    with psycopg.connect(books.reveal("postgres_sink_url"), autocommit=True) as connection:
+        post(connection, ("debit", 5, "USD"), ("credit", 5, "USD"))
+    with psycopg.connect(books.reveal(f"postgres_{role}_url"), autocommit=True) as connection:
+        for change in CHANGES:
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(change.encode())
+    with psycopg.connect(books.reveal("postgres_reader_url")) as connection:
+        assert connection.execute("SELECT sum(amount)::int FROM ledger.postings").fetchall() == [(10,)]
+
+
+TABLES = [
+    "payments.payments", "payments.operations", "payments.facts", "payments.parked", "ledger.entries",
+    "ledger.postings", "outbox.events", "sink.offsets", "gateway.api_keys", "gateway.requests",
+]  # fmt: skip
+GRANTED = {
+    "sink": {
+        "payments.payments": "SELECT INSERT UPDATE",
+        "payments.operations": "SELECT INSERT UPDATE",
+        "payments.facts": "SELECT INSERT",
+        "payments.parked": "SELECT INSERT DELETE",
+        "ledger.entries": "SELECT INSERT",
+        "ledger.postings": "SELECT INSERT",
+        "outbox.events": "SELECT INSERT DELETE",
+        "sink.offsets": "SELECT INSERT UPDATE",
+    },
+    "gateway": {
+        "payments.payments": "SELECT",
+        "payments.operations": "SELECT",
+        "gateway.api_keys": "SELECT INSERT UPDATE",
+        "gateway.requests": "SELECT INSERT UPDATE DELETE",
+    },
+    "reader": dict.fromkeys(
+        [
+            "payments.payments", "payments.operations", "payments.facts", "payments.parked",
+            "ledger.entries", "ledger.postings", "sink.offsets",
+        ],
+        "SELECT",
+    ),
+    "debezium": {"outbox.events": "SELECT"},
+}  # fmt: skip
+
+
+def test_each_role_may_do_this_and_no_more(books: Settings) -> None:
+    query = "SELECT has_table_privilege(%s, %s, %s)"
+    with psycopg.connect(books.reveal("postgres_owner_url")) as connection:
+        for role, tables in GRANTED.items():
+            for table in TABLES:
+                allowed = {
+                    privilege
+                    for privilege in ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE")
+                    if connection.execute(query, (f"payments_{role}", table, privilege)).fetchone() == (True,)
+                }
+                assert allowed == set(tables.get(table, "").split()), f"{role} on {table}"
+
+
+def test_the_outbox_takes_only_public_topics(sink_connection: psycopg.Connection) -> None:
+    row = "INSERT INTO outbox.events VALUES (%s, %s, 'p', 'x', 't', 's', 't', 't')"
+    sink_connection.execute(row, (uuid4(), "payments.captured"))
+    with pytest.raises(errors.CheckViolation):
+        sink_connection.execute(row, (uuid4(), "payments.misspelt"))
