@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
+from prometheus_client import Counter
 from quixstreams import Application, State, message_context
 from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.models import Topic
@@ -104,7 +105,7 @@ class Stage:
         self.app = app
         self.now = now
         self._topics: dict[str, Topic] = {}
-        self._out = metrics.RECORDS_OUT
+        self._out: dict[str, Counter] = {}
         self._in = metrics.RECORDS_IN.labels(name)
 
     def decides(
@@ -164,9 +165,10 @@ class Stage:
     def _declare(self, *names: str) -> None:
         for name in names:
             self._topics[name] = self.app.topic(name, value_serializer=_OutgoingValue(), key_serializer="bytes")
+            self._out[name] = metrics.RECORDS_OUT.labels(self.name, name)
 
     def _route(self, out: Outgoing, key: Any, timestamp: int, headers: Any) -> Topic:
-        self._out.labels(self.name, out.topic).inc()
+        self._out[out.topic].inc()
         return self._topics[out.topic]
 
     def _guarded(self, source: str, accepts: tuple[type[Record], ...], step: Any, max_bytes: int | None) -> Any:
