@@ -89,7 +89,7 @@ def parse(raw: bytes, content_type: str | None) -> dict[str, Any]:
     value = _decode(raw)
     if not isinstance(value, dict):
         raise Problem(problems.NOT_AN_OBJECT)
-    _check_text(value)
+    _check_text(raw, value)
     refuse_card_data(raw, value)
     return value
 
@@ -101,13 +101,7 @@ def canonical(body: dict[str, Any]) -> bytes:
 
 def _decode(raw: bytes) -> Any:
     try:
-        return json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_small,
-            parse_float=_small_float,
-            parse_constant=_no_constant,
-        )
+        return _DECODER.decode(raw.decode("utf-8"))
     except Problem:
         raise
     except UnicodeDecodeError:
@@ -147,7 +141,15 @@ def _no_constant(_name: str) -> NoReturn:
     raise Problem(problems.MALFORMED_JSON, "NaN and Infinity are no JSON")
 
 
-def _check_text(value: Any) -> None:
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_small, parse_float=_small_float, parse_constant=_no_constant
+)
+
+
+def _check_text(raw: bytes, value: Any) -> None:
+    """Control characters come only as escapes, since the decoder takes none as they are; U+007F is the exception."""
+    if raw.isascii() and b"\\" not in raw and b"\x7f" not in raw:
+        return
     for text in texts(value):
         if not text.isprintable() and _NO_TEXT.search(text):
             raise Problem(problems.INVALID_TEXT)

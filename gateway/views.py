@@ -59,7 +59,7 @@ def accepted(command: CreateIntent) -> Json:
 
 def time(millis: int) -> str:
     """RFC 3339, UTC, milliseconds."""
-    return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{millis % 1000:03d}Z"
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def _shaped(item: Json, currency: str, amounts: tuple[str, ...], times: tuple[str, ...]) -> Json:

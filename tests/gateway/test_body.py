@@ -48,6 +48,8 @@ def refusal(raw: bytes, content_type: str | None = JSON) -> Kind:
         (b'{"a": "\\u0000"}', problems.INVALID_TEXT),
         (b'{"a": "\\ud800"}', problems.INVALID_TEXT),
         (b'{"\\u0007": 1}', problems.INVALID_TEXT),
+        (b'{"a": "\x7f"}', problems.INVALID_TEXT),
+        (b'{"a": "\x07"}', problems.MALFORMED_JSON),
     ],
 )
 def test_what_is_no_strict_json_has_its_own_problem(raw: bytes, kind: Kind) -> None:
