@@ -270,3 +270,42 @@ def test_a_stage_that_cannot_start_says_so_and_exits(settings: Settings, stages:
     stages.start("retry", PAYMENTS_RETRY_POLICY=str(policy))
     assert stages["retry"].wait(60) != 0
     assert "PolicyError" in stages["retry"].log.read_text()
+
+
+def test_a_second_instance_takes_over_partitions_with_their_state(settings: Settings, stages: Processes) -> None:
+    """Payments begun by one instance are carried on by two; each fact is written once. Last, for a static member's
+    partitions are free only after its session timeout.
+    """
+    lives = [Life(f"m{uuid4().hex[:8]}", number) for number in range(100)]
+    keys = {life.payment_id.encode() for life in lives}
+    writer = Writer(settings)
+    scripts = [life.inputs() for life in lives]
+    with eyes_on(settings, topics.AUTHORIZATIONS) as eyes:
+        stages.start("authorization")
+        expected = _play(writer, lives, [script[:2] for script in scripts])
+        eyes.wait(topics.AUTHORIZATIONS, expected, keys)
+        second = Processes(settings, stages.env, stages.folder / "second")
+        second.folder.mkdir()
+        second.start("authorization", PAYMENTS_SLOT="second")
+        for part in (slice(2, 4), slice(4, 7)):
+            expected += _play(writer, lives, [script[part] for script in scripts])
+            sleep(4)
+        eyes.wait(topics.AUTHORIZATIONS, expected, keys)
+        sleep(1)
+        passed = eyes.of(topics.AUTHORIZATIONS, keys)
+        assert len(list((second.state / "authorization").rglob("CURRENT"))) > 0, "the second has partitions"
+        assert second["authorization"].stop() == 0
+    assert len(passed) == expected
+    facts = Counter(seen.record.fact_id for seen in passed if isinstance(seen.record, Fact))
+    assert set(facts.values()) == {1}
+
+
+def _play(writer: Writer, lives: list[Life], scripts: list[list[Input]]) -> int:
+    """Send each life its inputs; returns how many records the authorization stage must pass on."""
+    passed = 0
+    for life, script in zip(lives, scripts, strict=True):
+        for item in script:
+            passed += len(life.chain.feed(item).authorizations)
+            writer.send(item)
+    writer.flush()
+    return passed
