@@ -39,10 +39,11 @@ def main() -> None:
     os.environ["PAYMENTS_HOME"] = str(home)
     os.environ.setdefault("PAYMENTS_PARTITIONS", str(given.partitions))
     local.down(wipe=True)
-    began = perf_counter()
-    settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
-    report: dict[str, Any] = {"machine": _machine(), "ready_seconds": round(perf_counter() - began, 1)}
+    report: dict[str, Any] = {"machine": _machine()}
     try:
+        began = perf_counter()
+        settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
+        report["ready_seconds"] = round(perf_counter() - began, 1)
         _measure(report, settings, str(home), given)
     finally:
         local.down(wipe=True)
