@@ -225,6 +225,7 @@ def test_a_timer_fires_promptly(settings: Settings, stages: Processes) -> None:
             timers.append(_timer(1 + number % 20 / 10))
             writer.send(timers[-1], topics.tier(tier_for(timers[-1].due_at - clock.now())))
             sleep(0.02)
+        writer.flush()
         keys = {timer.payment_id.encode() for timer in timers}
         fired = eyes.wait(topics.INTAKE, len(timers), keys)
     due = {timer.timer_id: timer.due_at for timer in timers}
@@ -257,6 +258,7 @@ def test_two_hops_are_fast_at_100_a_second(settings: Settings, stages: Processes
             life = Life(merchant, number)
             writer.send(life.inputs()[0])
             sent[life.payment_id.encode()] = time()
+        writer.flush()
         seen = eyes.wait(topics.EVENTS, len(sent), set(sent))
     took = sorted((record.at - sent[record.key]) * 1_000 for record in seen if record.key is not None)
     print(f"\ntwo hops at 100/s, ms: p50 {took[500]:.0f}, p99 {took[990]:.0f}, max {took[-1]:.0f}")
