@@ -95,8 +95,14 @@ def _processors(stage: str) -> list[Any]:
 def _stdlib_formatter(shared: list[Any]) -> logging.Formatter:
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _render],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _without_colors, _render],
     )
+
+
+def _without_colors(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """uvicorn says everything twice, once with terminal colours."""
+    event.pop("color_message", None)
+    return event
 
 
 def _render(logger: object, method: str, event: EventDict) -> str:

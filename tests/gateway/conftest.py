@@ -86,12 +86,14 @@ def gateway_settings(stack: Stack) -> Iterator[Settings]:
     secrets = SecretStr(f"{WEBHOOK_SECRET}, {OLD_WEBHOOK_SECRET}")
     changes |= {"stripe_webhook_secrets": secrets, "gateway_port": 0, "partitions": _partitions(stack.settings)}
     settings = stack.settings.model_copy(update=changes)
-    migrate.upgrade(settings)
-    admin.register_schemas(settings)
-    admin.apply_topics(settings)
-    yield settings
-    with psycopg.connect(stack.env["PAYMENTS_POSTGRES_ADMIN_URL"], autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        migrate.upgrade(settings)
+        admin.register_schemas(settings)
+        admin.apply_topics(settings)
+        yield settings
+    finally:
+        with psycopg.connect(stack.env["PAYMENTS_POSTGRES_ADMIN_URL"], autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _partitions(settings: Settings) -> int:
