@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, Final, Protocol
@@ -46,7 +47,10 @@ class Registry:
     """The real registry, through its Confluent-compatible API."""
 
     def __init__(self, url: str) -> None:
-        from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - 40 ms nobody else needs
+        with warnings.catch_warnings():
+            # The client imports authlib, which announces a change that does not concern us.
+            warnings.simplefilter("ignore")
+            from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - 40 ms others need not
 
         self._client = SchemaRegistryClient({"url": url})
 
