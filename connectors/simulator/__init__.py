@@ -1,5 +1,16 @@
-"""The provider simulator: a process of its own that a provider's official SDK talks to unchanged.
+"""Payment providers as a process of its own, for development, tests, demo and benchmark.
 
-It keeps in memory what it really charged, captured and refunded, for tests to compare with our books. It is never
-killed by the fault tests: those kill our own processes.
+The official SDKs talk to it unchanged once their base URL points here. It holds no copy of our code: what it answers is
+written from the providers' documentation, so that an error of ours is not an error of its as well.
+
+**State is in memory** and ends with the process. Tests kill our processes, never this one: it stands for the provider,
+which does not forget. Its book (`GET /_sim/book`) says what was really charged.
+
+    app, settings        the process
+    book                 what really moved, by payment, by provider's reference, by idempotency key
+    faults               what goes wrong on request
+    webhooks             deliveries: signed, retried, and disturbed on request
+    control              the API under /_sim/
+    exchange             one HTTP request, down to the connection (hang, reset)
+    stripe/              Stripe; another provider is another package beside it
 """

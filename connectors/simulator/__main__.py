@@ -1,40 +1,82 @@
-"""`python -m connectors.simulator --port 0 --webhook-url URL`; keys and secrets come from the environment."""
+"""`python -m connectors.simulator`: prints `listening on <base URL>` first, then serves until it is stopped.
+
+API keys and webhook secrets come from the variables that our own processes read, PAYMENTS_STRIPE_API_KEY and
+PAYMENTS_STRIPE_WEBHOOK_SECRETS, unless flags say otherwise: a flag can be read by every user of the machine.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-import socket
+from collections.abc import Sequence
 
-import uvicorn
+from connectors.simulator.app import serve
+from connectors.simulator.settings import (
+    ALL_EVENTS,
+    API_VERSION,
+    DeliverySettings,
+    SimulatorSettings,
+    StripeSettings,
+    listed,
+    secrets_of,
+)
 
-from connectors.simulator.app import SimulatorSettings, create_app
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the simulator."""
+    asked = _parser().parse_args(arguments)
+    serve(_settings(asked), asked.host, asked.port, lambda url: print(url, flush=True))
 
 
-def main() -> None:
-    """Serve until SIGTERM or SIGINT. Port 0 chooses a free one; the address is printed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--webhook-url", help="where events go; none are sent without it")
-    parser.add_argument("--events", help="comma-separated event types to send; default all")
-    arguments = parser.parse_args()
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((arguments.host, arguments.port))
-    url = f"http://{arguments.host}:{listener.getsockname()[1]}"
-    print(f"listening on {url}", flush=True)
-    app = create_app(
-        SimulatorSettings(
-            url=url,
-            stripe_key=os.environ.get("PAYMENTS_STRIPE_API_KEY", "sk_test_sim"),
-            stripe_webhook_secret=os.environ.get("PAYMENTS_STRIPE_WEBHOOK_SECRETS", "whsec_sim").split(",")[0],
-            webhook_url=arguments.webhook_url,
-            events=frozenset(arguments.events.split(",")) if arguments.events else None,
-        )
+def _settings(asked: argparse.Namespace) -> SimulatorSettings:
+    keys, secrets = secrets_of()
+    defaults = StripeSettings()
+    return SimulatorSettings(
+        latency_ms=asked.latency_ms,
+        seed=asked.seed,
+        stripe=StripeSettings(
+            api_keys=listed(asked.api_key) or keys,
+            webhook_url=asked.webhook_url,
+            webhook_secrets=listed(asked.webhook_secret) or secrets or defaults.webhook_secrets,
+            enabled_events=frozenset(listed(asked.enabled_events)),
+            api_version=asked.api_version,
+            refund_seconds=asked.refund_seconds,
+            dispute_seconds=asked.dispute_seconds,
+            search_lag_seconds=asked.search_lag_seconds,
+            refuse_removed=asked.refuse_removed,
+        ),
+        delivery=DeliverySettings(
+            concurrency=asked.webhook_concurrency,
+            timeout_seconds=asked.webhook_timeout,
+            first_retry_seconds=asked.webhook_first_retry,
+        ),
     )
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="connectors.simulator", description="Simulated payment providers.")
+    add = parser.add_argument
+    add("--host", default="127.0.0.1")
+    add("--port", type=int, default=0, help="0 (the default) takes any free port")
+    add("--webhook-url", help="where Stripe's webhooks go; none are sent without it")
+    add("--webhook-secret", default="", help="comma-separated; every one signs")
+    add("--api-key", default="", help="comma-separated; without any, every sk_test_ and rk_test_ key is known")
+    add(
+        "--enabled-events",
+        "--events",
+        default=ALL_EVENTS,
+        help="comma-separated event types that are sent, or * for all",
+    )
+    add("--api-version", default=API_VERSION, help="of the account and its webhook endpoint")
+    add("--latency-ms", type=float, default=0.0, help="added to every call")
+    add("--refund-seconds", type=float, default=1.0, help="until an asynchronous refund ends")
+    add("--dispute-seconds", type=float, default=0.5, help="until a charge of a disputing card is disputed")
+    add("--search-lag-seconds", type=float, default=0.0, help="until search finds a new object")
+    add("--webhook-concurrency", type=int, default=64, help="deliveries in flight")
+    add("--webhook-timeout", type=float, default=10.0, help="seconds for one delivery")
+    add("--webhook-first-retry", type=float, default=0.5, help="seconds until the first retry; then growing")
+    add("--refuse-removed", action="store_true", help="refuse parameters that the API version no longer has")
+    add("--seed", type=int, help="makes ids and disorder repeatable")
+    return parser
 
 
 if __name__ == "__main__":

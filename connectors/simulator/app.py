@@ -1,104 +1,72 @@
-"""The simulator's process: the providers' APIs, and the controls under /_sim."""
+"""The simulator's process: Starlette on uvicorn (uvloop, httptools)."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import gc
+import socket
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
-import msgspec
-import orjson
+import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
-from connectors.simulator.faults import Fault
-from connectors.simulator.stripe.api import StripeApi
-from connectors.simulator.webhooks import Sender
+from connectors.simulator.book import Book
+from connectors.simulator.clock import Clock
+from connectors.simulator.control import Control
+from connectors.simulator.exchange import OpenProtocol
+from connectors.simulator.faults import Faults
+from connectors.simulator.ids import Ids
+from connectors.simulator.parts import Parts
+from connectors.simulator.settings import SimulatorSettings
+from connectors.simulator.stats import Stats
+from connectors.simulator.stripe.service import StripeService
+from connectors.simulator.webhooks import Deliverer
 
-
-@dataclass(frozen=True, slots=True)
-class SimulatorSettings:
-    """`url` is its own address, for redirects. `events` None sends every type of event."""
-
-    url: str
-    stripe_key: str
-    stripe_webhook_secret: str
-    webhook_url: str | None = None
-    events: frozenset[str] | None = None
-
-
-class Controls:
-    """What tests and the demo ask of the simulator."""
-
-    def __init__(self, stripe: StripeApi) -> None:
-        self._stripe = stripe
-
-    async def faults(self, request: Request) -> Response:
-        """POST puts a fault in force, DELETE ends all."""
-        if request.method == "DELETE":
-            self._stripe.faults.clear()
-        else:
-            self._stripe.faults.add(msgspec.json.decode(await request.body(), type=Fault))
-        return _json({})
-
-    async def book(self, request: Request) -> Response:
-        """What was really charged, captured and refunded."""
-        return _json(self._stripe.book())
-
-    async def stats(self, request: Request) -> Response:
-        """Counts, and the seconds spent in the simulator's own logic."""
-        api, sender = self._stripe, self._stripe.sender
-        return _json(
-            {
-                "calls": api.calls,
-                "seconds": api.seconds,
-                "webhooks_sent": sender.sent,
-                "webhooks_failed": sender.failed,
-                "webhooks_waiting": sender.backlog(),
-            }
-        )
-
-    async def resend(self, request: Request) -> Response:
-        """Send every event again, or those of `?payment_id=`."""
-        return _json({"sent": self._stripe.resend(request.query_params.get("payment_id"))})
-
-    async def settle_refund(self, request: Request) -> Response:
-        """Let a refund end: `?outcome=success|fail`."""
-        success = request.query_params.get("outcome") != "fail"
-        return _json(self._stripe.settle_refund(request.path_params["refund"], success))
-
-    async def prune_keys(self, request: Request) -> Response:
-        """Forget idempotency keys, as Stripe may after 24 hours."""
-        self._stripe.keys.prune()
-        return _json({})
+_BACKLOG = 1024
+_SHUTDOWN_SECONDS = 1
 
 
 def create_app(settings: SimulatorSettings) -> Starlette:
-    """The simulator as an ASGI application."""
-    sender = Sender(settings.webhook_url, settings.stripe_webhook_secret)
-    stripe = StripeApi(settings.stripe_key, settings.url, sender, settings.events)
-    controls = Controls(stripe)
+    """The application. Serve it with `serve`: only its protocol lets connections be reset."""
+    deliverer = Deliverer(settings.delivery, settings.seed)
+    parts = Parts(Book(), Faults(), Stats(), Clock(), Ids(settings.seed), deliverer)
+    stripe = StripeService(settings, parts)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await sender.start()
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        gc.freeze()
         yield
-        await sender.stop()
+        await deliverer.close()
 
-    routes = [
-        Route("/v1/{path:path}", stripe.handle, methods=["GET", "POST"]),
-        Route("/_sim/3ds/{intent}", stripe.three_d_secure, methods=["GET", "POST"]),
-        Route("/_sim/faults", controls.faults, methods=["POST", "DELETE"]),
-        Route("/_sim/book", controls.book),
-        Route("/_sim/stats", controls.stats),
-        Route("/_sim/webhooks/resend", controls.resend, methods=["POST"]),
-        Route("/_sim/refunds/{refund}", controls.settle_refund, methods=["POST"]),
-        Route("/_sim/keys", controls.prune_keys, methods=["DELETE"]),
-    ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(routes=[*stripe.routes(), *Control(parts, stripe).routes()], lifespan=lifespan)
 
 
-def _json(body: object) -> Response:
-    return Response(orjson.dumps(body), media_type="application/json")
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 is any free one (`getsockname()` says which)."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind((host, port))
+    sock.listen(_BACKLOG)
+    return sock
+
+
+def serve(
+    settings: SimulatorSettings, host: str = "127.0.0.1", port: int = 0, announce: Callable[[str], None] = print
+) -> None:
+    """Serve until SIGTERM or SIGINT. `announce` is told `listening on <base URL>`."""
+    sock = bind(host, port)
+    config = uvicorn.Config(
+        create_app(settings),
+        http=OpenProtocol,
+        loop="uvloop",
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        server_header=False,
+        date_header=True,
+    )
+    shown = f"[{host}]" if ":" in host else host
+    announce(f"listening on http://{shown}:{sock.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[sock])

@@ -1,326 +1,448 @@
-"""Stripe's HTTP API over an Account: forms in, JSON out, keys, faults, events."""
+"""Stripe's HTTP API: credentials, parameters, idempotency, faults, and the answer. A plain ASGI application."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import hmac
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from itertools import count
-from time import perf_counter, time
+import binascii
+import time
+from collections.abc import Callable, Iterable
+from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
-import orjson
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope, Send
 
-from connectors.simulator.faults import Fault, FaultKind, Faults
-from connectors.simulator.stripe.account import Account, Object, Params
-from connectors.simulator.stripe.errors import StripeError
-from connectors.simulator.stripe.idempotency import Keys
-from connectors.simulator.webhooks import Sender
+from connectors.simulator.exchange import BodyTooLargeError, Exchange, Header
+from connectors.simulator.faults import NOTHING, Facts, Kind, Met
+from connectors.simulator.parts import Parts
+from connectors.simulator.settings import SimulatorSettings
+from connectors.simulator.stripe import errors, render
+from connectors.simulator.stripe.account import Account
+from connectors.simulator.stripe.errors import StripeError, invalid
+from connectors.simulator.stripe.forms import Params, decode
+from connectors.simulator.stripe.idempotency import Answer, Keys, refused
+from connectors.simulator.stripe.objects import Event, Intent, StripeObject
+from connectors.simulator.stripe.outbox import Outbox
+from connectors.simulator.stripe.records import PROVIDER, Call
+from connectors.simulator.stripe.store import Page, listed, search
 
-API_VERSION: Final = "2025-10-29.clover"
-_SEARCH: Final = re.compile(r"metadata\[['\"](\w+)['\"]\]\s*:\s*['\"]([^'\"]+)['\"]")
-_PART: Final = re.compile(r"[^\[\]]+")
+HANG_SECONDS: Final = 120.0
+"""How long an answer that never comes keeps the connection, unless the fault says."""
+_ID: Final = "{id}"
+_JSON: Final[Header] = (b"content-type", b"application/json")
+_TEST_KEYS: Final = ("sk_test_", "rk_test_")
 
-Operation = Callable[[Account, str, Params], Object]
-POSTS: Final[dict[str, tuple[str, Operation]]] = {
-    "payment_intents": ("authorize", lambda account, _, params: account.create_intent(params)),
-    "payment_intents/confirm": ("authorize", lambda account, ref, params: account.confirm_intent(ref, params)),
-    "payment_intents/capture": ("capture", lambda account, ref, params: account.capture_intent(ref, params)),
-    "payment_intents/cancel": ("void", lambda account, ref, params: account.cancel_intent(ref, params)),
-    "refunds": ("refund", lambda account, _, params: account.create_refund(params)),
+
+class Operation(StrEnum):
+    """What a call does: the name in the statistics."""
+
+    CREATE_INTENT = "create_payment_intent"
+    UPDATE_INTENT = "update_payment_intent"
+    CONFIRM_INTENT = "confirm_payment_intent"
+    CAPTURE_INTENT = "capture_payment_intent"
+    CANCEL_INTENT = "cancel_payment_intent"
+    RETRIEVE_INTENT = "retrieve_payment_intent"
+    LIST_INTENTS = "list_payment_intents"
+    SEARCH_INTENTS = "search_payment_intents"
+    CREATE_REFUND = "create_refund"
+    RETRIEVE_REFUND = "retrieve_refund"
+    LIST_REFUNDS = "list_refunds"
+    RETRIEVE_CHARGE = "retrieve_charge"
+    LIST_CHARGES = "list_charges"
+    RETRIEVE_TRANSACTION = "retrieve_balance_transaction"
+    LIST_TRANSACTIONS = "list_balance_transactions"
+    RETRIEVE_DISPUTE = "retrieve_dispute"
+    UPDATE_DISPUTE = "update_dispute"
+    CLOSE_DISPUTE = "close_dispute"
+    LIST_DISPUTES = "list_disputes"
+    RETRIEVE_EVENT = "retrieve_event"
+    LIST_EVENTS = "list_events"
+    UNKNOWN = "unknown"
+
+
+_ROUTES: Final = {
+    ("POST", "payment_intents"): Operation.CREATE_INTENT,
+    ("GET", "payment_intents"): Operation.LIST_INTENTS,
+    ("GET", "payment_intents", "search"): Operation.SEARCH_INTENTS,
+    ("GET", "payment_intents", _ID): Operation.RETRIEVE_INTENT,
+    ("POST", "payment_intents", _ID): Operation.UPDATE_INTENT,
+    ("POST", "payment_intents", _ID, "confirm"): Operation.CONFIRM_INTENT,
+    ("POST", "payment_intents", _ID, "capture"): Operation.CAPTURE_INTENT,
+    ("POST", "payment_intents", _ID, "cancel"): Operation.CANCEL_INTENT,
+    ("POST", "refunds"): Operation.CREATE_REFUND,
+    ("GET", "refunds"): Operation.LIST_REFUNDS,
+    ("GET", "refunds", _ID): Operation.RETRIEVE_REFUND,
+    ("GET", "charges"): Operation.LIST_CHARGES,
+    ("GET", "charges", _ID): Operation.RETRIEVE_CHARGE,
+    ("GET", "balance_transactions"): Operation.LIST_TRANSACTIONS,
+    ("GET", "balance_transactions", _ID): Operation.RETRIEVE_TRANSACTION,
+    ("GET", "disputes"): Operation.LIST_DISPUTES,
+    ("GET", "disputes", _ID): Operation.RETRIEVE_DISPUTE,
+    ("POST", "disputes", _ID): Operation.UPDATE_DISPUTE,
+    ("POST", "disputes", _ID, "close"): Operation.CLOSE_DISPUTE,
+    ("GET", "events"): Operation.LIST_EVENTS,
+    ("GET", "events", _ID): Operation.RETRIEVE_EVENT,
 }
 
+_GROUPS: Final = {
+    operation: {
+        Operation.CREATE_INTENT: "authorize",
+        Operation.CONFIRM_INTENT: "authorize",
+        Operation.UPDATE_INTENT: "update",
+        Operation.CAPTURE_INTENT: "capture",
+        Operation.CANCEL_INTENT: "void",
+        Operation.CREATE_REFUND: "refund",
+        Operation.UPDATE_DISPUTE: "dispute",
+        Operation.CLOSE_DISPUTE: "dispute",
+    }.get(operation, "retrieve")
+    for operation in Operation
+}
+"""The operation in every provider's words: what faults are about."""
 
-@dataclass(slots=True)
+Doing = Callable[[str, Params, Call], StripeObject]
+Showing = Callable[[str, Params], Answer]
+
+
+class _Request:
+    """One call on its way."""
+
+    __slots__ = ("asked", "call", "exchange", "form", "identifier", "key", "met", "operation", "params", "replayed")
+
+    def __init__(self, exchange: Exchange, operation: Operation, identifier: str, form: bytes, call: Call) -> None:
+        self.exchange = exchange
+        self.operation = operation
+        self.identifier = identifier
+        self.form = form
+        self.call = call
+        self.params = Params({})
+        self.key = call.key
+        self.met: Met = NOTHING
+        self.replayed: str | None = None
+        self.asked = 0.0
+
+
 class StripeApi:
-    """The API as an ASGI endpoint, and what it needs."""
+    """The application under /v1."""
 
-    key: str
-    url: str
-    sender: Sender
-    enabled_events: frozenset[str] | None = None
-    faults: Faults = field(default_factory=Faults)
-    keys: Keys = field(default_factory=Keys)
-    events: list[Object] = field(default_factory=list)
-    calls: int = 0
-    seconds: float = 0.0
-    account: Account = field(init=False)
-    _pending: list[tuple[str, bytes, Object | None]] = field(default_factory=list)
-    _by_key: dict[str, Object] = field(default_factory=dict)
-    _ids: Any = field(default_factory=lambda: count(1))
+    def __init__(
+        self,
+        settings: SimulatorSettings,
+        parts: Parts,
+        account: Account,
+        keys: Keys,
+        outbox: Outbox,
+    ) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._account = account
+        self._store = account.store
+        self._keys = keys
+        self._faults = parts.faults
+        self._stats = parts.stats
+        self._outbox = outbox
+        self._does = self._doings()
+        self._shows = self._showings()
 
-    def __post_init__(self) -> None:
-        self.account = Account(self.url, self._note)
-
-    async def handle(self, request: Request) -> Response:
-        """Any call under /v1."""
-        self.calls += 1
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One HTTP request."""
+        exchange = Exchange(scope, receive, send)
         try:
-            self._authenticate(request)
-            path = request.path_params["path"].strip("/")
-            if request.method == "GET":
-                return await self._get(path, request)
-            return await self._post(path, await request.body(), request.headers.get("idempotency-key"))
-        except StripeError as error:
-            return self._answer(error.status, orjson.dumps(error.body))
-        except _Reset:
-            _abort(request)
-            return Response()
-
-    async def three_d_secure(self, request: Request) -> Response:
-        """The page that the cardholder is redirected to, and its two buttons."""
-        reference, outcome = request.path_params["intent"], request.query_params.get("outcome")
-        if outcome not in {"success", "fail"}:
-            links = "".join(f'<p><a href="?outcome={word}">{word}</a></p>' for word in ("success", "fail"))
-            return HTMLResponse(f"<h1>3-D Secure, simulated</h1>{links}")
-        try:
-            intent = self.account.authenticate(reference, outcome == "success")
-        except StripeError as error:
-            return self._answer(error.status, orjson.dumps(error.body))
-        self._publish(None, [])
-        return self._answer(200, orjson.dumps(intent))
-
-    def settle_refund(self, reference: str, success: bool) -> Object:
-        """Let a pending refund succeed, or a reported one fail."""
-        refund = self.account.settle_refund(reference, success)
-        self._publish(None, [])
-        return refund
-
-    def resend(self, payment_id: str | None) -> int:
-        """Deliver every event again, or those of one payment of ours; returns how many."""
-        again = [event for event in self.events if payment_id in {None, self._payment_of(event)}]
-        for event in again:
-            self.sender.send(event)
-        return len(again)
-
-    def book(self) -> list[Object]:
-        """What was really authorized, captured and refunded, per payment intent."""
-        return [self._page(intent) for intent in self.account.intents.values()]
-
-    def _page(self, intent: Object) -> Object:
-        charge = self.account.charges.get(intent["latest_charge"] or "", {})
-        charged = bool(charge.get("paid"))
-        return {
-            "payment_intent": intent["id"],
-            "payment_id": intent["metadata"].get("payment_id"),
-            "attempt_id": intent["metadata"].get("attempt_id"),
-            "status": intent["status"],
-            "currency": intent["currency"].upper(),
-            "authorized": charge["amount"] if charged else 0,
-            "captured": charge["amount_captured"] if charged else 0,
-            "refunded": charge["amount_refunded"] if charged else 0,
-        }
-
-    async def _get(self, path: str, request: Request) -> Response:
-        faults = self.faults.take("retrieve", {})
-        if refused := await self._before(faults):
-            return refused
-        expand = [value for name, value in request.query_params.multi_items() if name.startswith("expand")]
-        found = self._find(path, dict(request.query_params))
-        body = orjson.dumps(self.account.expanded(found, expand))
-        return await self._after(faults, self._answer(200, body))
-
-    def _find(self, path: str, query: dict[str, str]) -> Object:
-        match path.split("/"):
-            case ["payment_intents"]:
-                return _listing(_created(self.account.intents.values(), query), query)
-            case ["payment_intents", "search"]:
-                return _listing(self._search(query.get("query", "")), query, "search_result")
-            case ["payment_intents", reference]:
-                return self.account.intent(reference)
-            case ["charges", reference]:
-                return self.account.charge(reference)
-            case ["refunds"]:
-                wanted = query.get("payment_intent")
-                return _listing([r for r in self.account.refunds.values() if r["payment_intent"] == wanted], query)
-            case ["refunds", reference]:
-                return self.account.refund(reference)
-            case ["balance_transactions", reference]:
-                return self.account.transaction(reference)
-            case ["events"]:
-                return _listing(self.events, query)
-        raise StripeError(404, "invalid_request_error", f"Unrecognized request URL (GET: /v1/{path}).")
-
-    def _search(self, query: str) -> list[Object]:
-        wanted = _SEARCH.findall(query)
-        intents = self.account.intents.values()
-        return [i for i in intents if all(i["metadata"].get(name) == value for name, value in wanted)]
-
-    async def _post(self, path: str, raw: bytes, key: str | None) -> Response:
-        parts = path.split("/")
-        name = "/".join([parts[0], *parts[2:]])
-        if name not in POSTS:
-            raise StripeError(404, "invalid_request_error", f"Unrecognized request URL (POST: /v1/{path}).")
-        kind, operation = POSTS[name]
-        params = form(raw)
-        faults = self.faults.take(kind, params)
-        fingerprint = (path, raw)
-        if key and (saved := self.keys.begin(key, fingerprint)):
-            return self._answer(saved.status, saved.body, replayed=True)
-        try:
-            refused = await self._before(faults)
-        except BaseException:
-            self.keys.abandon(key or "")
-            raise
-        if refused:
-            self._keep(key, fingerprint, refused)
-            return refused
-        answer = self._execute(operation, parts[1] if len(parts) > 1 else "", params, key)
-        self._keep(key, fingerprint, answer)
-        self._publish(key, faults)
-        if any(fault.kind is FaultKind.WEBHOOK_FIRST for fault in faults):
-            await asyncio.sleep(0.3)
-        return await self._after(faults, answer)
-
-    def _execute(self, operation: Operation, reference: str, params: Params, key: str | None) -> Response:
-        started = perf_counter()
-        try:
-            found = operation(self.account, reference, params)
-            body, status = orjson.dumps(self.account.expanded(found, _expand(params))), 200
-            self._by_key[key or ""] = found
-        except StripeError as error:
-            body, status = orjson.dumps(error.body), error.status
-        self.seconds += perf_counter() - started
-        return self._answer(status, body)
-
-    def _keep(self, key: str | None, fingerprint: tuple[str, bytes], answer: Response) -> None:
-        if not key:
+            body = await exchange.body()
+        except BodyTooLargeError:
+            await exchange.answer(413, [], b"")
             return
-        if answer.status_code == 429:
-            self.keys.abandon(key)  # refused before it was looked at
-        else:
-            self.keys.finish(key, fingerprint, answer.status_code, bytes(answer.body))
+        started = time.perf_counter()
+        request = self._request(exchange, body)
+        status = await self._serve(request)
+        own = time.perf_counter() - started - request.asked
+        self._stats.count(f"{PROVIDER}.{request.operation}", status, own, request.asked)
 
-    async def _before(self, faults: list[Fault]) -> Response | None:
-        """What goes wrong before anything is done."""
-        for fault in faults:
-            match fault.kind:
-                case FaultKind.LATENCY:
-                    await asyncio.sleep(fault.seconds)
-                case FaultKind.TIMEOUT_BEFORE:
-                    await asyncio.sleep(fault.seconds)
-                    raise _Reset
-                case FaultKind.RESET_BEFORE:
-                    raise _Reset
-                case FaultKind.RATE_LIMIT:
-                    error = StripeError(429, "invalid_request_error", "Too many requests.", code="rate_limit")
-                    return self._answer(429, orjson.dumps(error.body), retry_after="1")
-                case FaultKind.SERVER_ERROR:
-                    error = StripeError(500, "api_error", "An unknown error occurred.")
-                    return self._answer(500, orjson.dumps(error.body))
-        return None
+    # The way of a call
 
-    async def _after(self, faults: list[Fault], answer: Response) -> Response:
-        """What goes wrong after it was done."""
-        for fault in faults:
-            if fault.kind is FaultKind.TIMEOUT_AFTER:
-                await asyncio.sleep(fault.seconds)
-                raise _Reset
-            if fault.kind is FaultKind.RESET_AFTER:
-                raise _Reset
+    def _request(self, exchange: Exchange, body: bytes) -> _Request:
+        operation, identifier = _route(exchange.method, exchange.path)
+        post = exchange.method == "POST"
+        form = body if post else exchange.scope["query_string"]
+        key = exchange.header(b"idempotency-key") if post else None
+        version = exchange.header(b"stripe-version") or self._settings.stripe.api_version
+        now, identity = self._parts.clock.now(), self._parts.ids.request()
+        call = Call(now, identity, key or None, base_url=exchange.base_url, api_version=version)
+        return _Request(exchange, operation, identifier, form, call)
+
+    async def _serve(self, request: _Request) -> int:
+        """Answer, or do not, as the faults have it. Returns the status; 0 is no answer."""
+        try:
+            self._admit(request)
+            lost = await self._lost_before(request)
+            if lost:
+                return 0
+            answer = await self._answer(request)
+        except StripeError as error:
+            answer = refused(error, request.call.request or "")
+        return await self._deliver(request, answer)
+
+    def _admit(self, request: _Request) -> None:
+        """Read the call and meet its faults. Raises StripeError."""
+        self._authenticate(request.exchange)
+        if request.operation is Operation.UNKNOWN:
+            raise errors.unknown_url(request.exchange.method, request.exchange.path)
+        request.params = Params(decode(request.form))
+        if self._faults:
+            request.met = self._faults.meet(self._facts(request))
+        fault = request.met.call
+        if fault is not None and fault.kind is Kind.RATE_LIMIT:
+            raise errors.rate_limited(fault.retry_after)
+        if fault is not None and fault.kind is Kind.UNAVAILABLE:
+            raise errors.unavailable(fault.status, fault.retry_after)
+
+    async def _lost_before(self, request: _Request) -> bool:
+        """Whether the request never reached Stripe."""
+        if request.met.is_call(Kind.RESET_BEFORE):
+            await request.exchange.reset()
+            return True
+        if request.met.is_call(Kind.TIMEOUT_BEFORE):
+            await self._hang(request)
+            return True
+        return False
+
+    async def _answer(self, request: _Request) -> Answer:
+        """The call's answer, its own or the one saved under its key. Raises StripeError."""
+        if request.exchange.method != "POST":
+            await self._wait(request)
+            self._fail(request)
+            return self._shows[request.operation](request.identifier, request.params)
+        call = request.call
+        if request.key is None:
+            await self._wait(request)
+            return self._do(request)[0]
+        known = self._keys.begin(
+            request.key, request.exchange.path, request.params.values, call.request or "", call.now
+        )
+        if known is not None:
+            answer, request.replayed = known
+            return answer
+        saved, answer = False, Answer(500)
+        try:
+            await self._wait(request)
+            answer, saved = self._do(request)
+        finally:
+            self._keys.end(request.key, answer, saved=saved)
         return answer
 
-    def _note(self, kind: str, found: Object, previous: Object | None) -> None:
-        """An event, with the object as it stands at this moment."""
-        if self.enabled_events is None or kind in self.enabled_events:
-            self._pending.append((kind, orjson.dumps(found), previous))
+    def _do(self, request: _Request) -> tuple[Answer, bool]:
+        """Do it. The answer, and whether it is one to save."""
+        try:
+            if request.met.is_call(Kind.SERVER_ERROR):
+                raise errors.server_error()
+            thing = self._does[request.operation](request.identifier, request.params, request.call)
+            self._fail(request, Kind.SERVER_ERROR_AFTER)
+            expanded = self._store.expanded(thing, request.params.items("expand"))
+        except StripeError as error:
+            return refused(error, request.call.request or ""), error.saved
+        return Answer(200, thing, expanded), True
 
-    def _publish(self, key: str | None, faults: list[Fault]) -> None:
-        """Send the events of one call, with what goes wrong on their way."""
-        kinds = {fault.kind: fault for fault in faults}
-        made = [self._event(*pending, key) for pending in self._pending]
-        self._pending.clear()
-        self.events.extend(made)
-        if FaultKind.WEBHOOK_NEVER in kinds:
-            return
-        delay = kinds[FaultKind.WEBHOOK_DELAY].seconds if FaultKind.WEBHOOK_DELAY in kinds else 0.0
-        copies = 2 if FaultKind.WEBHOOK_DUPLICATE in kinds else 1
-        if FaultKind.WEBHOOK_DISORDER in kinds:
-            made.reverse()
-        for event in made * copies:
-            self.sender.send(event, delay)
+    def _fail(self, request: _Request, *kinds: Kind) -> None:
+        if request.met.is_call(*(kinds or (Kind.SERVER_ERROR, Kind.SERVER_ERROR_AFTER))):
+            raise errors.server_error()
 
-    def _event(self, kind: str, found: bytes, previous: Object | None, key: str | None) -> Object:
-        data: Object = {"object": orjson.Fragment(found)}
-        if previous:
-            data["previous_attributes"] = previous
+    async def _deliver(self, request: _Request, answer: Answer) -> int:
+        """Send the answer and the webhooks, in the order that the faults ask for."""
+        met, events = request.met, request.call.events
+        if any(fault.kind is Kind.WEBHOOK_FIRST for fault in met.webhooks) and events:
+            await self._outbox.publish_before_answer(events, met.webhooks)
+            events = []
+        if met.is_call(Kind.RESET_AFTER):
+            await request.exchange.reset()
+            self._outbox.publish(events, met.webhooks)
+            return 0
+        if met.is_call(Kind.TIMEOUT_AFTER):
+            self._outbox.publish(events, met.webhooks)
+            await self._hang(request)
+            return 0
+        await request.exchange.answer(answer.status, _headers(request, answer), answer.body())
+        self._outbox.publish(events, met.webhooks)
+        return answer.status
+
+    async def _wait(self, request: _Request) -> None:
+        """The latency that was asked for."""
+        fault = request.met.call
+        more = fault.seconds if fault is not None and fault.kind is Kind.LATENCY else 0.0
+        seconds = self._settings.latency_ms / 1000 + more
+        if seconds > 0:
+            started = time.perf_counter()
+            await asyncio.sleep(seconds)
+            request.asked += time.perf_counter() - started
+
+    async def _hang(self, request: _Request) -> None:
+        fault = request.met.call
+        started = time.perf_counter()
+        await request.exchange.hang(fault.seconds if fault is not None else HANG_SECONDS)
+        request.asked += time.perf_counter() - started
+
+    def _authenticate(self, exchange: Exchange) -> None:
+        key = _key_of(exchange.header(b"authorization"))
+        known = self._settings.stripe.api_keys
+        if key is None or not (key in known if known else key.startswith(_TEST_KEYS)):
+            raise errors.unauthorized(key)
+
+    def _facts(self, request: _Request) -> Facts:
+        """What a fault may ask of a call: its own parameters, and those of the payment it is about."""
+        values = request.params.values
+        tags = values.get("metadata")
+        given = tags if isinstance(tags, dict) else {}
+        intent = self._subject(request)
+        return Facts(
+            provider=PROVIDER,
+            operation=_GROUPS[request.operation],
+            method=request.exchange.method,
+            path=request.exchange.path,
+            payment_method=request.params.text("payment_method") or self._method_of(intent),
+            idempotency_key=request.key,
+            metadata={**(intent.metadata if intent else {}), **given},
+        )
+
+    def _subject(self, request: _Request) -> Intent | None:
+        name = request.params.values.get("payment_intent") or request.identifier
+        charge = self._store.charges.get(str(request.params.values.get("charge", "")))
+        return self._store.intents.get(charge.payment_intent if charge else str(name))
+
+    def _method_of(self, intent: Intent | None) -> str | None:
+        if intent is None:
+            return None
+        charge = self._store.charges.get(intent.latest_charge or "")
+        return intent.payment_method or (charge.payment_method if charge else None)
+
+    # What there is to do, and to show
+
+    def _doings(self) -> dict[Operation, Doing]:
+        intents, refunds, disputes = self._account.intents, self._account.refunds, self._account.disputes
         return {
-            "id": f"evt_sim{next(self._ids):012d}",
-            "object": "event",
-            "api_version": API_VERSION,
-            "created": int(time()),
-            "data": data,
-            "livemode": False,
-            "pending_webhooks": 1,
-            "request": {"id": f"req_sim{self.calls}", "idempotency_key": key},
-            "type": kind,
+            Operation.CREATE_INTENT: lambda _, params, call: intents.create(params, call),
+            Operation.UPDATE_INTENT: intents.update,
+            Operation.CONFIRM_INTENT: intents.confirm,
+            Operation.CAPTURE_INTENT: intents.capture,
+            Operation.CANCEL_INTENT: intents.cancel,
+            Operation.CREATE_REFUND: lambda _, params, call: refunds.create(params, call),
+            Operation.UPDATE_DISPUTE: disputes.answer,
+            Operation.CLOSE_DISPUTE: lambda identifier, _, call: disputes.close(identifier, call),
         }
 
-    def _payment_of(self, event: Object) -> str | None:
-        found = orjson.loads(orjson.dumps(event["data"]))["object"]
-        payment: str | None = found.get("metadata", {}).get("payment_id")
-        return payment
+    def _showings(self) -> dict[Operation, Showing]:
+        store = self._store
+        return {
+            Operation.RETRIEVE_INTENT: lambda i, p: self._one(store.intent(i), p),
+            Operation.RETRIEVE_CHARGE: lambda i, p: self._one(store.charge(i), p),
+            Operation.RETRIEVE_REFUND: lambda i, p: self._one(_get(store.refunds, i, "refund"), p),
+            Operation.RETRIEVE_DISPUTE: lambda i, p: self._one(_get(store.disputes, i, "dispute"), p),
+            Operation.RETRIEVE_TRANSACTION: lambda i, p: self._one(
+                _get(store.transactions, i, "balance transaction"), p
+            ),
+            Operation.RETRIEVE_EVENT: lambda i, _: _raw(self._event(store.event(i))),
+            Operation.LIST_INTENTS: lambda _, p: self._list(
+                "payment_intents", listed(reversed(store.intents.values()), p, "customer"), p
+            ),
+            Operation.LIST_REFUNDS: lambda _, p: self._list(
+                "refunds", listed(reversed(store.refunds.values()), p, "payment_intent", "charge"), p
+            ),
+            Operation.LIST_CHARGES: lambda _, p: self._list(
+                "charges", listed(reversed(store.charges.values()), p, "payment_intent", "customer"), p
+            ),
+            Operation.LIST_DISPUTES: lambda _, p: self._list(
+                "disputes", listed(reversed(store.disputes.values()), p, "payment_intent", "charge"), p
+            ),
+            Operation.LIST_TRANSACTIONS: lambda _, p: self._list(
+                "balance_transactions",
+                listed(reversed(store.transactions.values()), p, "source", "type", "currency"),
+                p,
+            ),
+            Operation.LIST_EVENTS: lambda _, p: self._events(p),
+            Operation.SEARCH_INTENTS: lambda _, p: self._search(p),
+        }
 
-    def _authenticate(self, request: Request) -> None:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme == "Basic":
-            given = base64.b64decode(given).decode().partition(":")[0]
-        if not hmac.compare_digest(given.encode(), self.key.encode()):
-            raise StripeError(401, "invalid_request_error", "Invalid API Key provided.")
+    def _one(self, thing: StripeObject, params: Params) -> Answer:
+        return Answer(200, thing, self._store.expanded(thing, params.items("expand")))
 
-    def _answer(self, status: int, body: bytes, *, replayed: bool = False, retry_after: str | None = None) -> Response:
-        headers = {"Request-Id": f"req_sim{self.calls}", "Stripe-Version": API_VERSION}
-        if replayed:
-            headers["Idempotent-Replayed"] = "true"
-        if retry_after:
-            headers["Retry-After"] = retry_after
-        return Response(body, status, headers, "application/json")
+    def _list(self, name: str, page: Page, params: Params, kind: str = "list") -> Answer:
+        paths = [path.removeprefix("data.") for path in params.items("expand")]
+        data = [self._whole(item, paths) for item in page.items]
+        body: dict[str, Any] = {"object": kind, "url": f"/v1/{name}", "has_more": page.has_more, "data": data}
+        if kind == "search_result":
+            body["next_page"] = page.next_page
+        return _raw(body)
 
+    def _whole(self, thing: StripeObject, paths: Iterable[str]) -> Any:
+        answer = Answer(200, thing, self._store.expanded(thing, paths))
+        return answer.shaped()
 
-class _Reset(ConnectionResetError):  # noqa: N818
-    """Ends the connection without an answer."""
+    def _events(self, params: Params) -> Answer:
+        types = set(params.items("types"))
+        newest = (event for event in reversed(self._store.events) if not types or event.type in types)
+        page = listed(newest, params, "type")
+        data = [self._event(event) for event in page.items]
+        return _raw({"object": "list", "url": "/v1/events", "has_more": page.has_more, "data": data})
 
+    def _event(self, event: Event) -> dict[str, Any]:
+        return render.event(event, self._settings.stripe.api_version)
 
-def _abort(request: Request) -> None:
-    """Reset the connection, as a dying load balancer would. uvicorn's request cycle holds the transport."""
-    cycle: Any = getattr(request.receive, "__self__", None)
-    cycle.transport.abort()
-
-
-def form(raw: bytes) -> Params:
-    """A form as Stripe reads it: `metadata[payment_id]=x` is {"metadata": {"payment_id": "x"}}, `expand[0]` a list
-    item.
-    """
-    params: Params = {}
-    for name, value in parse_qsl(raw.decode(), keep_blank_values=True):
-        *outer, last = _PART.findall(name)
-        place = params
-        for part in outer:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return params
+    def _search(self, params: Params) -> Answer:
+        query, limit = params.required("query"), params.integer("limit", 10) or 10
+        if not 1 <= limit <= 100:
+            raise invalid("This value must be between 1 and 100.", "limit", "parameter_invalid_integer")
+        newest: Iterable[Intent] = reversed(self._store.intents.values())
+        lag = self._settings.stripe.search_lag_seconds
+        if lag:
+            shown = time.time() - lag
+            newest = (intent for intent in newest if intent.created <= shown)
+        page = search(newest, query, limit, params.text("page"))
+        return self._list("payment_intents/search", page, params, "search_result")
 
 
-def _expand(params: Params) -> list[str]:
-    return list(params.get("expand", {}).values())
+def _route(method: str, path: str) -> tuple[Operation, str]:
+    """The operation, and the id in the path."""
+    segments = path.rstrip("/").split("/")[2:]
+    exact = _ROUTES.get((method, *segments))
+    if exact is not None:
+        return exact, ""
+    if len(segments) < 2:
+        return Operation.UNKNOWN, ""
+    identifier, segments[1] = segments[1], _ID
+    return _ROUTES.get((method, *segments), Operation.UNKNOWN), identifier
 
 
-def _created(intents: Any, query: dict[str, str]) -> list[Object]:
-    after, before = int(query.get("created[gte]", 0)), int(query.get("created[lte]", 2**62))
-    return [intent for intent in intents if after <= intent["created"] <= before]
+def _key_of(authorization: str | None) -> str | None:
+    """The API key of a Bearer token, or the user name of Basic credentials."""
+    scheme, _, credentials = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip() or None
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(credentials, validate=True).decode().partition(":")[0] or None
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None
 
 
-def _listing(found: list[Object], query: dict[str, str], kind: str = "list") -> Object:
-    """Newest first, a page at a time."""
-    newest = found[::-1]
-    if start := query.get("starting_after"):
-        places = [index for index, item in enumerate(newest) if item["id"] == start]
-        newest = newest[places[0] + 1 :] if places else []
-    limit = int(query.get("limit", 10))
-    return {"object": kind, "data": newest[:limit], "has_more": len(newest) > limit, "url": "/v1"}
+def _headers(request: _Request, answer: Answer) -> list[Header]:
+    call = request.call
+    headers = [_JSON, (b"request-id", (call.request or "").encode()), (b"stripe-version", call.api_version.encode())]
+    if request.key is not None:
+        headers.append((b"idempotency-key", request.key.encode("latin-1", "replace")))
+        headers.append((b"original-request", (request.replayed or call.request or "").encode()))
+    if request.replayed is not None:
+        headers.append((b"idempotent-replayed", b"true"))
+    if answer.retry_after is not None:
+        headers.append((b"retry-after", str(answer.retry_after).encode()))
+    if answer.should_retry is not None:
+        headers.append((b"stripe-should-retry", b"true" if answer.should_retry else b"false"))
+    return headers
+
+
+def _raw(body: dict[str, Any]) -> Answer:
+    return Answer(200, raw=render.compact(body))
+
+
+def _get(kept: dict[str, Any], identifier: str, kind: str) -> Any:
+    thing = kept.get(identifier)
+    if thing is None:
+        raise errors.no_such(kind, identifier, "id")
+    return thing

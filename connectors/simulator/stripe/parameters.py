@@ -1,0 +1,137 @@
+"""The parameters that each endpoint takes; any other is refused. A test compares them with the official SDK's."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CREATE_INTENT: Final = frozenset(
+    {
+        "allowed_payment_method_types",
+        "amount",
+        "amount_details",
+        "application_fee_amount",
+        "automatic_payment_methods",
+        "capture_method",
+        "confirm",
+        "confirmation_method",
+        "confirmation_token",
+        "currency",
+        "customer",
+        "customer_account",
+        "description",
+        "error_on_requires_action",
+        "excluded_payment_method_types",
+        "expand",
+        "hooks",
+        "mandate",
+        "mandate_data",
+        "metadata",
+        "off_session",
+        "on_behalf_of",
+        "payment_details",
+        "payment_method",
+        "payment_method_configuration",
+        "payment_method_data",
+        "payment_method_options",
+        "payment_method_types",
+        "radar_options",
+        "receipt_email",
+        "return_url",
+        "setup_future_usage",
+        "shipping",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "transfer_data",
+        "transfer_group",
+        "use_stripe_sdk",
+    }
+)
+UPDATE_INTENT: Final = frozenset(
+    {
+        "allowed_payment_method_types",
+        "amount",
+        "amount_details",
+        "application_fee_amount",
+        "capture_method",
+        "currency",
+        "customer",
+        "customer_account",
+        "description",
+        "excluded_payment_method_types",
+        "expand",
+        "hooks",
+        "metadata",
+        "payment_details",
+        "payment_method",
+        "payment_method_configuration",
+        "payment_method_data",
+        "payment_method_options",
+        "payment_method_types",
+        "receipt_email",
+        "setup_future_usage",
+        "shipping",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "transfer_data",
+        "transfer_group",
+    }
+)
+CONFIRM_INTENT: Final = frozenset(
+    {
+        "allowed_payment_method_types",
+        "amount_details",
+        "amount_to_confirm",
+        "capture_method",
+        "confirmation_token",
+        "error_on_requires_action",
+        "excluded_payment_method_types",
+        "expand",
+        "hooks",
+        "mandate",
+        "mandate_data",
+        "off_session",
+        "payment_details",
+        "payment_method",
+        "payment_method_data",
+        "payment_method_options",
+        "payment_method_types",
+        "radar_options",
+        "receipt_email",
+        "return_url",
+        "setup_future_usage",
+        "shipping",
+        "use_stripe_sdk",
+    }
+)
+CAPTURE_INTENT: Final = frozenset(
+    {
+        "amount_details",
+        "amount_to_capture",
+        "application_fee_amount",
+        "expand",
+        "final_capture",
+        "hooks",
+        "metadata",
+        "payment_details",
+        "statement_descriptor",
+        "statement_descriptor_suffix",
+        "transfer_data",
+    }
+)
+CANCEL_INTENT: Final = frozenset({"cancellation_reason", "expand"})
+CREATE_REFUND: Final = frozenset(
+    {
+        "amount",
+        "charge",
+        "currency",
+        "customer",
+        "expand",
+        "instructions_email",
+        "metadata",
+        "origin",
+        "payment_intent",
+        "reason",
+        "refund_application_fee",
+        "reverse_transfer",
+    }
+)

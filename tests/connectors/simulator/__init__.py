@@ -1,0 +1,1 @@
+"""The provider simulator, seen through the official SDK and its own control API."""
