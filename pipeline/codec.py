@@ -11,6 +11,7 @@ import json
 import struct
 import warnings
 from collections.abc import Callable
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, Final, Protocol
 
@@ -73,6 +74,8 @@ class Registry:
         try:
             text = self._client.get_schema(schema_id).schema_str
         except SchemaRegistryError as error:
+            if error.http_status_code != HTTPStatus.NOT_FOUND:
+                raise  # the registry's fault, not the record's: stop loudly instead of dead-lettering what is good
             raise CodecError(f"schema {schema_id} is not in the registry") from error
         schema: dict[str, Any] = json.loads(text or "{}")
         return schema

@@ -56,5 +56,5 @@ def _identity(record: Record) -> tuple[str, str, int]:
         case Timer():
             return record.timer_id, record.payment_id, record.set_at
         case JournalRecord():
-            return record.fact_id, record.payment_id, record.entry.occurred_at if record.entry else 0
+            return record.fact_id, record.payment_id, record.occurred_at
     raise TypeError(f"{type(record).__name__} has no CloudEvents identity")

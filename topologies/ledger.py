@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline import topics
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.settings import Settings
@@ -22,15 +22,7 @@ def topology(stage: Stage) -> None:
 def journal(delivered: Delivered) -> list[JournalRecord]:
     """The journal record of a fact."""
     fact: Fact = delivered.record
-    return [
-        JournalRecord(
-            payment_id=fact.payment_id,
-            fact_id=fact.fact_id,
-            sequence=fact.sequence,
-            fact=delivered.value,
-            entry=entry_of(fact),
-        )
-    ]
+    return [journal_record(fact, delivered.value)]
 
 
 def run(settings: Settings) -> None:

@@ -26,7 +26,7 @@ from pipeline import admin, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.completeness import Repairs, repairs
 from pipeline.domain.decision import Schedule
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.domain.timers import tier_for
 from pipeline.headers import headers_of
 from pipeline.kafka import consumer_config, producer_config
@@ -121,7 +121,7 @@ class Reconciler:
         for noted in lost:
             ids = {"payment_id": noted.fact.payment_id, "fact_id": noted.fact.fact_id}
             log.error("journal record lost, written again", **ids)
-            self._write(topics.JOURNAL, _journal_record(noted), noted.fact.payment_id)
+            self._write(topics.JOURNAL, journal_record(noted.fact, noted.raw), noted.fact.payment_id)
         self.producer.flush(30)
         for fact_id in known:
             del self.unconfirmed[fact_id]
@@ -210,18 +210,6 @@ def read_topic(settings: Settings, topic: str, since: datetime | None) -> Iterab
                     yield message
     finally:
         consumer.close()
-
-
-def _journal_record(noted: Unconfirmed) -> JournalRecord:
-    """As the ledger stage makes it."""
-    fact = noted.fact
-    return JournalRecord(
-        payment_id=fact.payment_id,
-        fact_id=fact.fact_id,
-        sequence=fact.sequence,
-        fact=noted.raw,
-        entry=entry_of(fact),
-    )
 
 
 def run(settings: Settings) -> None:

@@ -39,6 +39,7 @@ _VERIFICATION_CODE: Final = re.compile(
     r"[^0-9a-z]{0,5}(?:is\s+|code\s+|number\s+)?[0-9]{3,4}(?![0-9])",
     re.IGNORECASE,
 )
+_WORDS: Final = ("cv", "csc", "card", "security")
 
 
 def contains_pan(text: str) -> bool:
@@ -51,7 +52,7 @@ def contains_pan(text: str) -> bool:
 
 def contains_card_data(text: str) -> bool:
     """Whether a card number, or a verification code called by its name (`cvc: 123`), stands in `text`."""
-    return contains_pan(text) or _VERIFICATION_CODE.search(_plain(text)) is not None
+    return contains_pan(text) or _contains_verification_code(_plain(text))
 
 
 def bytes_may_contain_card_data(data: bytes) -> bool:
@@ -59,9 +60,15 @@ def bytes_may_contain_card_data(data: bytes) -> bool:
     (Avro's lengths) can look like digits, so a card number is looked for at every place in a run of digits.
     """
     text = _UUID.sub("u", _plain(data.decode(errors="replace")))
-    if _VERIFICATION_CODE.search(text):
+    if _contains_verification_code(text):
         return True
     return any(_is_pan_anywhere(match[0]) for match in _GROUPED.finditer(text))
+
+
+def _contains_verification_code(plain: str) -> bool:
+    """The words are looked for first: they are rare, and plain search costs a tenth of the expression."""
+    lower = plain.lower()
+    return any(word in lower for word in _WORDS) and _VERIFICATION_CODE.search(plain) is not None
 
 
 def _plain(text: str) -> str:

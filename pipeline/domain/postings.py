@@ -21,7 +21,7 @@ from pipeline.messages.facts import (
     RefundFailed,
     RefundRequested,
 )
-from pipeline.messages.journal import JournalEntry, Posting, Side
+from pipeline.messages.journal import JournalEntry, JournalRecord, Posting, Side
 
 
 class UnbalancedError(AssertionError):
@@ -44,6 +44,18 @@ def entry_of(fact: Fact) -> JournalEntry | None:
     )
     _check_balanced(entry)
     return entry
+
+
+def journal_record(fact: Fact, raw: bytes) -> JournalRecord:
+    """The journal's record of a fact; `raw` is the fact as it stands in payments.events. Raises UnbalancedError."""
+    return JournalRecord(
+        payment_id=fact.payment_id,
+        fact_id=fact.fact_id,
+        sequence=fact.sequence,
+        occurred_at=fact.occurred_at,
+        fact=raw,
+        entry=entry_of(fact),
+    )
 
 
 def holds_receivable(fact: Any) -> str:

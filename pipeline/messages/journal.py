@@ -45,5 +45,6 @@ class JournalRecord(Record, frozen=True, kw_only=True):
     payment_id: str
     fact_id: str
     sequence: int
+    occurred_at: Millis
     fact: Annotated[bytes, msgspec.Meta(description="the fact as it stands in payments.events, Confluent wire format")]
     entry: JournalEntry | None = None

@@ -21,12 +21,11 @@ from pipeline.codec import Codec, Registry
 from pipeline.domain import retry
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.decision import Schedule
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.kafka import consumer_config
 from pipeline.messages import Input
 from pipeline.messages.commands import Command
 from pipeline.messages.facts import Fact
-from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import AuthorizeRequest, CaptureRequest, ProviderRequest, RefundRequest
 from pipeline.messages.values import Decline, DeclineCategory, NextAction, Outcome
 from pipeline.settings import Settings
@@ -153,14 +152,7 @@ class Chain:
             assert payment.chain.view is not None
             self._offset += 1
             encoded = self._codec.encode(fact)
-            journal = JournalRecord(
-                payment_id=fact.payment_id,
-                fact_id=fact.fact_id,
-                sequence=fact.sequence,
-                fact=encoded,
-                entry=entry_of(fact),
-            )
-            books.add(Arrival(journal, fact, encoded, 0, self._offset), payment.chain.view)
+            books.add(Arrival(journal_record(fact, encoded), fact, encoded, 0, self._offset), payment.chain.view)
         with connection.transaction():
             books.write(connection, self._codec)
 

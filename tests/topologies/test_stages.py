@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from pipeline import topics
 from pipeline.codec import Codec, LocalIds
 from pipeline.domain.chain import PaymentChain
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.messages.commands import Capture, CreateIntent, Refund
 from pipeline.messages.facts import AttemptStarted, PaymentAuthorized
 from pipeline.messages.inputs import RetryPlanned
-from pipeline.messages.journal import JournalRecord
 from pipeline.messages.values import CaptureMethod, DeclineCategory, Operation, Outcome
 from tests.domain.samples import NOW, PAYMENT, VISA, commands, report
 from tests.domain.test_retry import declined, started
@@ -158,9 +157,7 @@ def test_the_ledger_keeps_the_fact_s_bytes_beside_its_entry(drive: Drive) -> Non
     (written,) = drive("ledger").send(fact)
     assert isinstance(written, Written)
     assert (written.topic, written.key) == (topics.JOURNAL, PAYMENT.encode())
-    assert written.record == JournalRecord(
-        payment_id=PAYMENT, fact_id="f", sequence=4, fact=CODEC.encode(fact), entry=entry_of(fact)
-    )
+    assert written.record == journal_record(fact, CODEC.encode(fact))
     assert written.record.entry is not None
 
 

@@ -16,12 +16,10 @@ from pipeline import admin, ids, topics
 from pipeline.codec import Codec, Registry
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.decision import Schedule
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages import Record
 from pipeline.messages.commands import Authorize, CreateIntent
-from pipeline.messages.facts import Fact
-from pipeline.messages.journal import JournalRecord
 from pipeline.messages.values import CaptureMethod
 from pipeline.settings import Settings
 from tests.domain.samples import VISA
@@ -97,14 +95,6 @@ def produce(reconciler: Reconciler, topic: str, payment: str, *records: Record) 
     reconciler.producer.flush(30)
 
 
-def journal_record(reconciler: Reconciler, fact: Fact) -> JournalRecord:
-    """As the ledger stage makes it."""
-    body, entry = reconciler.codec.encode(fact), entry_of(fact)
-    return JournalRecord(
-        payment_id=fact.payment_id, fact_id=fact.fact_id, sequence=fact.sequence, fact=body, entry=entry
-    )
-
-
 def inputs(payment: str) -> list[Any]:
     """A payment that was created and is being authorized."""
     who: dict[str, Any] = {"merchant_id": "acme", "payment_id": payment, "occurred_at": int(time() * 1000)}
@@ -129,7 +119,7 @@ def test_a_lost_journal_record_is_written_again(reconciler: Reconciler, written:
         assert monotonic() < deadline
     sleep(0.1)  # past the grace
     assert reconciler.confirm() >= len(chain.facts)
-    expected = [journal_record(reconciler, fact) for fact in chain.facts]
+    expected = [journal_record(fact, reconciler.codec.encode(fact)) for fact in chain.facts]
     found = written(topics.JOURNAL, payment)
     assert [record for record in found if record in expected][: len(expected)] == expected
 

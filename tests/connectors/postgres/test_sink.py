@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from connectors.postgres.sink import FencedError, ForgedSequenceError, Sink
 from pipeline import topics
 from pipeline.codec import Codec, LocalIds
-from pipeline.domain.postings import entry_of
+from pipeline.domain.postings import journal_record
 from pipeline.messages.commands import Capture
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
@@ -58,12 +58,7 @@ def captured() -> list[Fact]:
 
 
 def delivered(facts: list[Fact], start: int = 0) -> list[Any]:
-    records = [
-        JournalRecord(
-            payment_id=f.payment_id, fact_id=f.fact_id, sequence=f.sequence, fact=CODEC.encode(f), entry=entry_of(f)
-        )
-        for f in facts
-    ]
+    records = [journal_record(fact, CODEC.encode(fact)) for fact in facts]
     return [Delivered(CODEC.encode(record), start + number) for number, record in enumerate(records)]
 
 
