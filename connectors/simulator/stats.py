@@ -18,7 +18,8 @@ class _Operation:
 
 
 class Stats:
-    """Sums by operation. `own` (in total: `seconds`) is its work, `asked` the latency it was asked to add."""
+    """Sums by operation. `own` (in total: `seconds`) is its work, `asked` the latency it was asked to add. Own
+    work is CPU time: what a busy machine adds is not the provider's, and must not be taken off our own latency."""
 
     def __init__(self) -> None:
         self._operations: dict[str, _Operation] = {}
