@@ -38,7 +38,8 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "earliest",
-        "fetch.wait.max.ms": 10,
+        # The broker answers as soon as there is something; a short wait only makes idle consumers ask in vain.
+        "fetch.wait.max.ms": 500,
         "session.timeout.ms": 45_000,
         "partition.assignment.strategy": "cooperative-sticky",
     }

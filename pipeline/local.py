@@ -163,10 +163,23 @@ def _spawn() -> None:
 
 
 def _simulator(logs: Path) -> Child:
+    from connectors.stripe.webhook import ACTED_ON  # noqa: PLC0415 - only where the system is set up
+
     chosen = choose()
     port = chosen["PAYMENTS_STRIPE_API_URL"].rsplit(":", 1)[1]
     webhook = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/webhooks/stripe"
-    command = [sys.executable, "-m", "connectors.simulator", "--port", port, "--webhook-url", webhook]
+    events = ",".join(sorted(ACTED_ON))
+    command = [
+        sys.executable,
+        "-m",
+        "connectors.simulator",
+        "--port",
+        port,
+        "--webhook-url",
+        webhook,
+        "--events",
+        events,
+    ]
     return Child("simulator", command, logs / "simulator.log")
 
 

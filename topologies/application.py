@@ -128,7 +128,7 @@ def _consumer_config(stage: str, settings: Settings) -> dict[str, Any]:
         # A static member that restarts gets its partitions back without a rebalance: no 45 s wait after a crash.
         "group.instance.id": f"{stage}-{settings.slot}",
         "session.timeout.ms": 45_000,
-        "fetch.wait.max.ms": 10,
+        "fetch.wait.max.ms": 500,
         "queued.min.messages": 2_000,
         "queued.max.messages.kbytes": 8_192,
     }

@@ -137,7 +137,7 @@ class Relay:
                 "group.instance.id": name,
                 "queued.min.messages": 500,
                 "queued.max.messages.kbytes": 4_096,
-                "fetch.wait.max.ms": 50,
+                "fetch.wait.max.ms": 500,
                 "auto.offset.reset": "error",
             }
         )

@@ -27,7 +27,7 @@ from connectors.provider import (
     WebhookRefused,
 )
 from connectors.stripe import answers
-from connectors.stripe.objects import Event, PaymentIntent, Pointer, Refund, parse
+from connectors.stripe.objects import Event, IntentStatus, PaymentIntent, Pointer, Refund, parse
 from pipeline import ids
 from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.values import Operation, Outcome, ReportSource
@@ -109,8 +109,12 @@ def _failed(event: Event, now: int) -> Translated:
 
 
 def _capturable(event: Event, now: int) -> Translated:
-    """The hold stands; with several captures also sent when one of them has left something to capture."""
+    """The hold stands. Also sent when a capture or a cancel changes what can be captured: of those, only a capture
+    that leaves something has no other event.
+    """
     intent = parse(event.data.object, PaymentIntent)
+    if intent.status in {IntentStatus.SUCCEEDED, IntentStatus.CANCELED}:
+        return Ignored(event_id=event.id, event_type=event.type)
     if intent.amount_received:
         return _capture(event, intent, now)
     return _of_attempt(event, intent, answers.of_authorization(intent), now)
@@ -154,6 +158,9 @@ _READERS: Final[dict[str, Reader]] = {
     # What endpoints of API versions before 2024-10-28 are sent instead.
     "charge.refund.updated": _refund,
 }
+
+ACTED_ON: Final = frozenset(_READERS)
+"""The event types that a webhook endpoint at Stripe needs: the others are acknowledged and have no effect."""
 
 _WITHOUT_EFFECT: Final = frozenset(
     {
