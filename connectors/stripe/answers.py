@@ -169,8 +169,13 @@ def foreign_capture(intent: PaymentIntent) -> int | None:
     return _minor(beyond, intent) if beyond > 0 else None
 
 
+def voided(intent: PaymentIntent) -> Answer:
+    """The answer to a cancel call that Stripe accepted: what was captured stays captured, the rest is released."""
+    return _of_intent(intent, Outcome.PENDING if intent.status == IntentStatus.PROCESSING else Outcome.APPROVED)
+
+
 def of_void(intent: PaymentIntent) -> Answer:
-    """What an intent says of giving its hold back."""
+    """What an intent says of giving its hold back, asked later."""
     match intent.status:
         case IntentStatus.CANCELED:
             return _of_intent(intent, Outcome.APPROVED)

@@ -152,7 +152,7 @@ class StripeProvider:
     async def _void(self, request: VoidRequest) -> Answer:
         reply = await self._send("post", _path(request.provider_reference, "cancel"), {}, request.subject_id)
         if reply.ok:
-            return answers.of_void(parse(reply.body, PaymentIntent))
+            return answers.voided(parse(reply.body, PaymentIntent))
         return await self._settle(request, reply)
 
     async def _refund(self, request: RefundRequest) -> Answer:

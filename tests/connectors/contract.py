@@ -41,6 +41,8 @@ class Trouble(StrEnum):
     DOWN = "down"
     RATE_LIMIT = "rate_limit"
     SERVER_ERROR = "server_error"
+    SERVER_ERROR_AFTER = "server_error_after"
+    UNAVAILABLE = "unavailable"
     TIMEOUT_BEFORE = "timeout_before"
     TIMEOUT_AFTER = "timeout_after"
     RESET_BEFORE = "reset_before"
@@ -104,6 +106,8 @@ _SENT = {
     Trouble.RESET_BEFORE: (MAYBE, NEVER, False),
     Trouble.RESET_AFTER: (MAYBE, OK, True),
     Trouble.SERVER_ERROR: (MAYBE, NEVER, False),
+    Trouble.SERVER_ERROR_AFTER: (MAYBE, OK, True),
+    Trouble.UNAVAILABLE: (MAYBE, NEVER, False),
     Trouble.RATE_LIMIT: (NOT_DONE, NEVER, False),
     Trouble.DOWN: (NOT_DONE, NEVER, False),
 }

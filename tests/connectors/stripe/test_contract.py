@@ -159,6 +159,15 @@ async def test_the_saved_500_has_a_way_out(edge: StripeEdge) -> None:
     assert edge.books(request.payment_id) == Books()
 
 
+async def test_a_saved_500_of_a_charge_that_was_made_is_that_charge(edge: StripeEdge) -> None:
+    request = requests.authorize("pm_card_visa", manual=False)
+    edge.trouble(Trouble.SERVER_ERROR_AFTER, Operation.AUTHORIZE)
+    assert (await edge.provider.call(request)).outcome is Outcome.UNKNOWN
+    again = await edge.provider.call(request)
+    assert (again.outcome, again.looked_up) == (Outcome.APPROVED, True)
+    assert edge.books(request.payment_id) == Books(1_050, 1_050)
+
+
 async def test_several_captures_then_a_void_of_the_rest(edge: StripeEdge) -> None:
     request = requests.authorize("pm_card_visa", 1_000)
     reference = (await edge.provider.call(request)).provider_reference

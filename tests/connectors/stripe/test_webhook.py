@@ -323,6 +323,14 @@ def test_repeats_of_other_events_are_without_effect(kind: str) -> None:
     assert webhook.translate(event(kind, {"id": "ch_1"}), NOW) == [Ignored(event_id="evt_1", event_type=kind)]
 
 
+@pytest.mark.parametrize("status", ["succeeded", "canceled"])
+def test_what_can_be_captured_changes_at_the_end_too(status: str) -> None:
+    """Stripe then sends `amount_capturable_updated` besides `succeeded` or `canceled`: one fact, one report."""
+    kind = "payment_intent.amount_capturable_updated"
+    thing = intent(status, amount_received=1_000, metadata=tags((CAPTURE, 1_000)))
+    assert webhook.translate(event(kind, thing, CAPTURE), NOW) == [Ignored(event_id="evt_1", event_type=kind)]
+
+
 @pytest.mark.parametrize("request_", [None, "req_1", {"id": None}, {}])
 def test_other_api_versions_are_tolerated(request_: Any) -> None:
     """`request` was a string before 2017-05-25; everything that we read may be missing."""
