@@ -89,7 +89,7 @@ def _delivery() -> dict[str, str]:
     return {
         "exactly.once.support": "required",
         "transaction.boundary": "poll",
-        "poll.interval.ms": "20",
+        "poll.interval.ms": "50",
         "producer.override.linger.ms": "2",
         "producer.override.compression.type": "lz4",
         "errors.tolerance": "none",
