@@ -377,7 +377,7 @@ def _back_off(pause: float, answer: Answer) -> float:
     return asked + pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
 
 
-async def serve(settings: Settings, provider: Provider) -> None:
+async def serve(settings: Settings, provider: Provider, pace: Pace | None = None) -> None:
     """Serve a provider's requests until SIGTERM or SIGINT, then finish within 10 seconds.
 
     Raises AdminError for missing topics, UnregisteredContractError for missing contracts, KafkaException when a report
@@ -385,7 +385,7 @@ async def serve(settings: Settings, provider: Provider) -> None:
     """
     source = topics.requests(provider.name)
     await asyncio.to_thread(admin.require_topics, settings, [source, topics.dlq(source), topics.INTAKE])
-    worker = Worker(settings, provider)
+    worker = Worker(settings, provider, pace)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
