@@ -39,6 +39,7 @@ class Books:
     operations: dict[tuple[str, str], tuple[Fact, OperationUpdate]] = field(default_factory=dict)
     events: list[PaymentEvent] = field(default_factory=list)
     parked: list[Arrival] = field(default_factory=list)
+    conflicts: list[Arrival] = field(default_factory=list)
     unparked: list[tuple[str, int]] = field(default_factory=list)
 
     def add(self, arrival: Arrival, view: PaymentView) -> None:
@@ -58,7 +59,7 @@ class Books:
     def write(self, connection: psycopg.Connection, codec: Codec) -> None:
         """Everything, in the transaction that is open."""
         with connection.cursor() as cursor:
-            self._park(cursor)
+            self._put_aside(cursor)
             if not self.facts:
                 return
             _copy(cursor, statements.COPY_FACTS, map(_fact_row, self.facts))
@@ -69,11 +70,20 @@ class Books:
             self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
 
-    def _park(self, cursor: psycopg.Cursor[Any]) -> None:
+    @property
+    def puts_aside(self) -> bool:
+        """Whether a record was parked, parked no longer, or in conflict: rare, and for an operator to see."""
+        return bool(self.parked or self.conflicts or self.unparked)
+
+    def _put_aside(self, cursor: psycopg.Cursor[Any]) -> None:
         for arrival in self.parked:
             fact = arrival.fact
             row = (fact.payment_id, fact.sequence, arrival.raw, arrival.partition, arrival.offset)
             cursor.execute(statements.PARK, row)
+        for arrival in self.conflicts:
+            fact = arrival.fact
+            place = (fact.payment_id, fact.sequence, fact.fact_id)
+            cursor.execute(statements.KEEP_CONFLICT, (*place, arrival.raw, arrival.partition, arrival.offset))
         for payment, sequence in self.unparked:
             cursor.execute(statements.UNPARK, (payment, sequence))
 
@@ -123,7 +133,7 @@ def _fact_row(arrival: Arrival) -> tuple[Any, ...]:
 def _entry_row(arrival: Arrival) -> tuple[Any, ...]:
     entry = arrival.record.entry
     assert entry is not None
-    place = (arrival.partition, arrival.offset)
+    place = (arrival.partition, arrival.offset, len(entry.postings))
     return (entry.entry_id, entry.fact_id, entry.payment_id, _time(entry.occurred_at), entry.description, *place)
 
 

@@ -1,8 +1,9 @@
 """ledger.journal → [postgres sink] → tables, ledger, outbox; the offsets in the same transaction.
 
 The sink takes what its consumer has, at most `BATCH` records, in one transaction. Where it stands is `sink.offsets`,
-moved in that transaction under a fence: an instance that lost its partition changes nothing. A fact that is not the
-payment's next one is parked until the missing one comes, and counted; other payments go on.
+moved in that transaction under a fence: an instance that lost its partition changes nothing. One payment's trouble is
+never another's: a fact that is not its payment's next one is parked until the missing one comes, a fact that claims a
+taken place is put aside, and a record that Postgres cannot hold is dead-lettered; each is logged and counted.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import signal
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -20,14 +22,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from connectors.postgres import statements
+from connectors.postgres.folding import Folding, arrival_of
 from connectors.postgres.rows import Arrival, Books
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
-from pipeline.domain.projection import PaymentView, apply
+from pipeline.domain.projection import PaymentView
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
-from pipeline.messages.facts import Fact
-from pipeline.messages.journal import JournalRecord
 from pipeline.messages.public import PaymentEvent
 from pipeline.settings import Settings
 
@@ -35,21 +36,28 @@ STAGE: Final = "sink"
 BATCH: Final = 1_000
 CACHED_VIEWS: Final = 4_000
 IDLE_POLL: Final = 0.5
+REPORT_EVERY: Final = 1.0
+
+UNWRITABLE: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, OverflowError)
+"""What a record raises that will never fit, however often it is tried."""
 
 log = structlog.get_logger()
 FACTS_WRITTEN = Counter("sink_facts_total", "Facts written to Postgres")
-DUPLICATES = Counter("sink_duplicates_total", "Records that were there already")
+DEAD_LETTERS = Counter("sink_dead_letters_total", "Records that could not be used", ["reason"])
 PARKED = Gauge("sink_parked_records", "Records waiting for a missing predecessor")
+CONFLICTS = Gauge("sink_conflicting_records", "Facts whose place in their payment another fact has")
+LAG = Gauge("sink_lag_records", "Offsets behind the end of ledger.journal")
 BATCH_SIZE = Histogram("sink_batch_records", "Records a transaction", buckets=(1, 3, 10, 30, 100, 300, 1000))
 COMMIT_SECONDS = Histogram("sink_commit_seconds", "Seconds a transaction takes")
+DELAY_SECONDS = Histogram(
+    "sink_delay_seconds",
+    "From a batch's first record in Kafka to its rows in Postgres",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 30, 300),
+)
 
 
 class FencedError(RuntimeError):
     """Another instance has taken the partition over: this one must stop."""
-
-
-class ForgedSequenceError(RuntimeError):
-    """Two different facts claim one place in a payment's order. A person has to look."""
 
 
 class ViewCache:
@@ -79,6 +87,10 @@ class ViewCache:
         self._views.clear()
 
 
+Batch = Sequence[tuple[Message, Arrival | None]]
+"""Records with what they carry; None for one that is passed over."""
+
+
 @dataclass(slots=True)
 class Sink:
     """One instance: a consumer, a connection, and the partitions it holds."""
@@ -91,31 +103,69 @@ class Sink:
     epochs: dict[int, int] = field(default_factory=dict)
     expected: dict[int, int] = field(default_factory=dict)
     stopping: bool = False
+    _report_due: float = 0.0
 
     def run(self) -> None:
-        """Write until told to stop. Raises FencedError, ForgedSequenceError, and whatever Kafka or Postgres raise:
-        the supervisor starts a new one, which goes on from `sink.offsets`.
+        """Write until told to stop. Raises FencedError, and whatever Kafka or Postgres raise: the supervisor starts a
+        new one, which goes on from `sink.offsets`.
         """
         self.consumer.subscribe([topics.JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
         while not self.stopping:
             messages = self._poll()
             if messages:
                 self.write(messages)
+            self._report()
 
     def stop(self, *_: object) -> None:
         """Finish the transaction under way, then end."""
         self.stopping = True
 
     def write(self, messages: Sequence[Message]) -> None:
-        """One transaction: the records' rows and the offsets behind them."""
-        arrivals = [arrival for message in messages if (arrival := self._arrival(message))]
-        with COMMIT_SECONDS.time(), self.connection.transaction():
-            self._advance(messages)
-            books = self._fold(arrivals)
-            books.write(self.connection, self.codec)
-        self.views.keep(books.views.values())
-        BATCH_SIZE.observe(len(messages))
+        """The records' rows and the offsets behind them: one transaction, or a few if one of them does not fit."""
+        # A rebalance during the poll may have taken a partition whose records were already handed out.
+        held = [message for message in messages if message.partition() in self.epochs]
+        if held:
+            self._write([(message, self._arrival(message)) for message in held])
+            DELAY_SECONDS.observe(max(0.0, (clock.now() - held[0].timestamp()[1]) / 1000))
+
+    def _write(self, batch: Batch) -> None:
+        try:
+            with COMMIT_SECONDS.time():
+                books = self._transact(batch)
+        except UNWRITABLE as error:
+            self.views.forget()
+            self._isolate(batch, error)
+            return
+        BATCH_SIZE.observe(len(batch))
         FACTS_WRITTEN.inc(len(books.facts))
+        if books.puts_aside:
+            self._count_waiting()
+
+    def _transact(self, batch: Batch) -> Books:
+        """Everything of a batch or nothing of it."""
+        following = {message.partition(): message.offset() + 1 for message, _ in batch}
+        with self.connection.transaction():
+            self._advance(following)
+            folding = Folding(self.connection, self.codec)
+            payments = folding.take(arrival for _, arrival in batch if arrival)
+            books = folding.fold(self.views.load(self.connection, payments))
+            books.write(self.connection, self.codec)
+        self.expected.update(following)
+        self.views.keep(books.views.values())
+        return books
+
+    def _isolate(self, batch: Batch, error: Exception) -> None:
+        """Find the record that does not fit by halving, and dead-letter it alone: its payment stands still and is
+        parked, every other one goes on.
+        """
+        if len(batch) == 1:
+            message, _ = batch[0]
+            self._dead_letter(message, "unwritable", _words(error))
+            self._write([(message, None)])
+            return
+        middle = len(batch) // 2
+        self._write(batch[:middle])
+        self._write(batch[middle:])
 
     def _poll(self) -> list[Message]:
         """Wait for one record, then take what else is there."""
@@ -129,93 +179,27 @@ class Sink:
         return messages
 
     def _arrival(self, message: Message) -> Arrival | None:
-        raw = message.value()
         try:
-            record = self.codec.decode(raw)
-            if not isinstance(record, JournalRecord):
-                raise CodecError(f"{type(record).__name__} is no journal record")
-            fact = self.codec.decode(record.fact)
-            if not isinstance(fact, Fact):
-                raise CodecError(f"{type(fact).__name__} is no fact")
+            return arrival_of(self.codec, message.value(), message.partition(), message.offset())
         except CodecError as error:
-            self._dead_letter(message, str(error))
+            self._dead_letter(message, "undecodable", str(error))
             return None
-        return Arrival(record, fact, raw, message.partition(), message.offset())
 
-    def _advance(self, messages: Sequence[Message]) -> None:
+    def _advance(self, following: dict[int, int]) -> None:
         """Move the offsets under the fence."""
-        last: dict[int, int] = {}
-        for message in messages:
-            last[message.partition()] = message.offset() + 1
-        for partition, following in last.items():
-            place = (following, topics.JOURNAL, partition, self.expected[partition], self.epochs[partition])
-            if self.connection.execute(statements.ADVANCE, place).rowcount != 1:
+        for partition, offset in following.items():
+            place = {"topic": topics.JOURNAL, "partition": partition, "epoch": self.epochs[partition]}
+            moved = {"expected": self.expected[partition], "following": offset}
+            if self.connection.execute(statements.ADVANCE, {**place, **moved}).rowcount != 1:
                 raise FencedError(f"{topics.JOURNAL}[{partition}] is another's, or its offset moved")
-            self.expected[partition] = following
 
-    def _fold(self, arrivals: Sequence[Arrival]) -> Books:
-        """Every payment of the batch, moved on by the facts that are next."""
-        waiting: dict[str, dict[int, Arrival]] = {}
-        for arrival in arrivals:
-            of_payment = waiting.setdefault(arrival.fact.payment_id, {})
-            known = of_payment.setdefault(arrival.fact.sequence, arrival)
-            self._check_same(known, arrival)
-        once_parked = self._add_parked(waiting)
-        books = Books()
-        for payment, view in self.views.load(self.connection, waiting).items():
-            self._fold_payment(books, view, waiting[payment])
-        books.unpark(once_parked)
-        return books
-
-    def _fold_payment(self, books: Books, view: PaymentView | None, waiting: dict[int, Arrival]) -> None:
-        following = view.sequence + 1 if view else 1
-        for sequence in sorted(s for s in waiting if s < following):
-            self._check_duplicate(waiting.pop(sequence))
-        while following in waiting:
-            arrival = waiting.pop(following)
-            view = apply(view, arrival.fact)
-            books.add(arrival, view)
-            following += 1
-        for arrival in waiting.values():
-            log.error(
-                "fact parked: its predecessor is missing",
-                payment_id=arrival.fact.payment_id,
-                sequence=arrival.fact.sequence,
-                missing=following,
-            )
-            books.parked.append(arrival)
-
-    def _add_parked(self, waiting: dict[str, dict[int, Arrival]]) -> set[str]:
-        """Put beside the records that came what was parked of the same payments; returns the payments it found."""
-        rows = self.connection.execute(statements.LOAD_PARKED, [list(waiting)]).fetchall()
-        for payment, sequence, raw, partition, offset in rows:
-            record = self.codec.decode(raw)
-            assert isinstance(record, JournalRecord)
-            fact = self.codec.decode(record.fact)
-            assert isinstance(fact, Fact)
-            waiting[str(payment)].setdefault(sequence, Arrival(record, fact, raw, partition, offset))
-        return {str(row[0]) for row in rows}
-
-    def _check_duplicate(self, arrival: Arrival) -> None:
-        """The same fact again is nothing; another fact in its place is an alarm."""
-        DUPLICATES.inc()
-        place = (arrival.fact.payment_id, arrival.fact.sequence)
-        row = self.connection.execute(statements.FACT_AT, place).fetchone()
-        if row is None or str(row[0]) != arrival.fact.fact_id:
-            raise ForgedSequenceError(f"payment {place[0]} has another fact {place[1]}: {arrival.fact.fact_id}")
-
-    def _check_same(self, known: Arrival, arrival: Arrival) -> None:
-        if known is arrival:
-            return
-        DUPLICATES.inc()
-        if known.fact.fact_id != arrival.fact.fact_id:
-            raise ForgedSequenceError(f"payment {known.fact.payment_id} has two facts {known.fact.sequence}")
-
-    def _dead_letter(self, message: Message, detail: str) -> None:
+    def _dead_letter(self, message: Message, reason: str, detail: str) -> None:
         """Delivered before the offset moves on."""
+        DEAD_LETTERS.labels(reason).inc()
+        log.error("journal record dead-lettered", reason=reason, detail=detail, offset=message.offset())
         letter = DeadLetter(
             stage=STAGE,
-            reason="undecodable",
+            reason=reason,
             detail=detail,
             topic=message.topic(),
             partition=message.partition(),
@@ -224,7 +208,6 @@ class Sink:
             key=message.key(),
             value=message.value(),
         )
-        log.error("journal record dead-lettered", detail=detail, offset=message.offset())
         failed: list[KafkaError] = []
         self.dead_letters.produce(
             topics.dlq(topics.JOURNAL),
@@ -245,6 +228,7 @@ class Sink:
             place.offset, self.epochs[place.partition] = row
             self.expected[place.partition] = place.offset
         consumer.incremental_assign(partitions)
+        self._count_waiting()
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -252,6 +236,28 @@ class Sink:
         for place in partitions:
             self.epochs.pop(place.partition, None)
             self.expected.pop(place.partition, None)
+
+    def _count_waiting(self) -> None:
+        row = self.connection.execute(statements.COUNT_WAITING).fetchone()
+        assert row is not None
+        PARKED.set(row[0])
+        CONFLICTS.set(row[1])
+
+    def _report(self) -> None:
+        """Set the lag, from what the consumer has heard of the log's end: nothing waits for the broker here."""
+        if monotonic() < self._report_due:
+            return
+        self._report_due = monotonic() + REPORT_EVERY
+        places = [TopicPartition(topics.JOURNAL, partition) for partition in self.expected]
+        ends = [self.consumer.get_watermark_offsets(place, cached=True)[1] for place in places]
+        LAG.set(sum(max(0, end - self.expected[p.partition]) for end, p in zip(ends, places, strict=True)))
+
+
+def _words(error: Exception) -> str:
+    """What is wrong with a record, without quoting it: only a broken constraint's words name no value."""
+    if isinstance(error, psycopg.IntegrityError) and error.diag.message_primary:
+        return error.diag.message_primary
+    return type(error).__name__
 
 
 def run(settings: Settings) -> None:
@@ -270,16 +276,9 @@ def run(settings: Settings) -> None:
     with psycopg.connect(settings.reveal("postgres_sink_url"), autocommit=True, application_name=client) as connection:
         codec = Codec(Registry(settings.registry_url)).require(PaymentEvent, DeadLetter)
         sink = Sink(consumer, connection, codec, Producer(producer_config(settings, client)))
-        PARKED.set_function(lambda: _count_parked(settings))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, sink.stop)
         try:
             sink.run()
         finally:
             consumer.close()
-
-
-def _count_parked(settings: Settings) -> float:
-    with psycopg.connect(settings.reveal("postgres_sink_url")) as connection:
-        row = connection.execute(statements.COUNT_PARKED).fetchone()
-    return float(row[0]) if row else 0.0

@@ -7,13 +7,15 @@ from typing import Final
 LOAD_VIEWS: Final = "SELECT payment_id, view::text FROM payments.payments WHERE payment_id = ANY (%s::uuid[])"
 
 LOAD_PARKED: Final = """
-SELECT payment_id, sequence, record, journal_partition, journal_offset
-  FROM payments.parked WHERE payment_id = ANY (%s::uuid[])
+SELECT record, journal_partition, journal_offset FROM payments.parked WHERE payment_id = ANY (%s::uuid[])
 """
 
-COUNT_PARKED: Final = "SELECT count(*) FROM payments.parked"
+COUNT_WAITING: Final = "SELECT (SELECT count(*) FROM payments.parked), (SELECT count(*) FROM payments.conflicts)"
 
-FACT_AT: Final = "SELECT fact_id FROM payments.facts WHERE payment_id = %s AND sequence = %s"
+FACTS_AT: Final = """
+SELECT fact_id FROM payments.facts
+  JOIN unnest(%s::uuid[], %s::bigint[]) AS place (payment_id, sequence) USING (payment_id, sequence)
+"""
 
 TAKE_OVER: Final = """
 INSERT INTO sink.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
@@ -22,8 +24,9 @@ RETURNING next_offset, epoch
 """
 
 ADVANCE: Final = """
-UPDATE sink.offsets SET next_offset = %s
- WHERE topic = %s AND partition = %s AND next_offset = %s AND epoch = %s
+UPDATE sink.offsets SET next_offset = %(following)s
+ WHERE topic = %(topic)s AND partition = %(partition)s AND next_offset = %(expected)s AND epoch = %(epoch)s
+   AND next_offset < %(following)s
 """
 
 UPSERT_PAYMENTS: Final = """
@@ -63,7 +66,7 @@ STDIN
 """
 
 COPY_ENTRIES: Final = """
-COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset)
+COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
 FROM STDIN
 """
 
@@ -79,6 +82,11 @@ EMPTY_OUTBOX: Final = "DELETE FROM outbox.events WHERE event_id = ANY (%s::uuid[
 PARK: Final = """
 INSERT INTO payments.parked (payment_id, sequence, record, journal_partition, journal_offset)
 VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
+"""
+
+KEEP_CONFLICT: Final = """
+INSERT INTO payments.conflicts (payment_id, sequence, fact_id, record, journal_partition, journal_offset)
+VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 """
 
 UNPARK: Final = "DELETE FROM payments.parked WHERE payment_id = %s AND sequence <= %s"

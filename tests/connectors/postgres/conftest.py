@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from pydantic import SecretStr
 
 from connectors.postgres import migrate
+from pipeline import admin, topics
 from pipeline.settings import Settings
 from tests.fixtures.stack import Stack
 
@@ -20,6 +23,22 @@ ROLES = ("owner", "sink", "gateway", "reader", "debezium")
 @pytest.fixture
 def books(stack: Stack) -> Iterator[Settings]:
     """Settings whose database is new, migrated, and dropped afterwards."""
+    with _database(stack) as made:
+        migrate.upgrade(made)
+        migrate.upgrade(made)
+        yield made
+
+
+@pytest.fixture
+def settings_at_first(stack: Stack) -> Iterator[Settings]:
+    """The same at the first revision."""
+    with _database(stack) as made:
+        migrate.upgrade(made, "0001")
+        yield made
+
+
+@contextmanager
+def _database(stack: Stack) -> Iterator[Settings]:
     name = f"books_{uuid4().hex[:12]}"
     superuser = stack.env["PAYMENTS_POSTGRES_ADMIN_URL"]
     with psycopg.connect(superuser, autocommit=True) as connection:
@@ -27,10 +46,7 @@ def books(stack: Stack) -> Iterator[Settings]:
     settings = stack.settings
     urls = {f"postgres_{role}_url": SecretStr(_in(settings.reveal(f"postgres_{role}_url"), name)) for role in ROLES}
     try:
-        made = settings.model_copy(update=urls)
-        migrate.upgrade(made)
-        migrate.upgrade(made)
-        yield made
+        yield settings.model_copy(update=urls)
     finally:
         with psycopg.connect(superuser, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -45,3 +61,14 @@ def sink_connection(books: Settings) -> Iterator[psycopg.Connection]:
     """A connection as the sink has it."""
     with psycopg.connect(books.reveal("postgres_sink_url"), autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def topics_there(books: Settings) -> Settings:
+    """The books, with every topic and contract in place; the partition counts are the stack's."""
+    there = AdminClient({"bootstrap.servers": books.kafka_bootstrap}).list_topics(timeout=30).topics
+    partitions = len(there[topics.INTAKE].partitions) if topics.INTAKE in there else books.partitions
+    made = books.model_copy(update={"partitions": partitions})
+    admin.apply_topics(made)
+    admin.register_schemas(made)
+    return made

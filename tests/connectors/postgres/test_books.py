@@ -8,19 +8,20 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from connectors.postgres import migrate
 from pipeline.settings import Settings
 
 pytestmark = pytest.mark.stack
 
-ENTRY = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0)"
+ENTRY = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0, %s)"
 LEG = "INSERT INTO ledger.postings VALUES (%s, %s, 'bank:USD', %s, %s, %s)"
 
 
-def post(connection: psycopg.Connection, *legs: tuple[str, int, str]) -> UUID:
+def post(connection: psycopg.Connection, *legs: tuple[str, int, str], declared: int | None = None) -> UUID:
     """An entry with these legs (side, amount, currency), in one transaction."""
     entry = uuid4()
     with connection.transaction():
-        connection.execute(ENTRY, (entry, uuid4(), uuid4()))
+        connection.execute(ENTRY, (entry, uuid4(), uuid4(), len(legs) if declared is None else declared))
         for number, (side, amount, currency) in enumerate(legs):
             connection.execute(LEG, (entry, number, side, amount, currency))
     return entry
@@ -56,6 +57,58 @@ def test_a_leg_moves_something(sink_connection: psycopg.Connection, amount: int)
         post(sink_connection, ("debit", amount, "USD"), ("credit", amount, "USD"))
 
 
+@pytest.mark.parametrize("declared", [1, 3])
+def test_an_entry_has_the_legs_that_it_declares(sink_connection: psycopg.Connection, declared: int) -> None:
+    with pytest.raises(errors.CheckViolation):
+        post(sink_connection, ("debit", 5, "USD"), ("credit", 5, "USD"), declared=declared)
+
+
+def test_a_check_made_early_cannot_be_outrun(books: Settings, sink_connection: psycopg.Connection) -> None:
+    """`SET CONSTRAINTS` runs the deferred check at once; a leg that comes after it would never be looked at."""
+    entry = uuid4()
+
+    def outrun() -> None:
+        with sink_connection.transaction():
+            sink_connection.execute(ENTRY, (entry, uuid4(), uuid4(), 2))
+            sink_connection.execute(LEG, (entry, 0, "debit", 5, "USD"))
+            sink_connection.execute(LEG, (entry, 1, "credit", 5, "USD"))
+            sink_connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+            sink_connection.execute(LEG, (entry, 2, "debit", 7, "USD"))
+
+    with pytest.raises(errors.CheckViolation):
+        outrun()
+    with psycopg.connect(books.reveal("postgres_reader_url")) as reader:
+        assert reader.execute("SELECT count(*) FROM ledger.postings").fetchall() == [(0,)]
+
+
+def test_the_trial_balance_is_zero_by_currency(books: Settings, sink_connection: psycopg.Connection) -> None:
+    post(sink_connection, ("debit", 5, "USD"), ("credit", 5, "USD"), ("debit", 7, "EUR"), ("credit", 7, "EUR"))
+    with psycopg.connect(books.reveal("postgres_reader_url")) as reader:
+        rows = reader.execute("SELECT * FROM ledger.trial_balance ORDER BY currency, accounts").fetchall()
+    assert rows == [
+        ("EUR", "bank", 7, 7, 0), ("EUR", "total", 7, 7, 0), ("USD", "bank", 5, 5, 0), ("USD", "total", 5, 5, 0),
+    ]  # fmt: skip
+
+
+def test_books_in_use_get_the_legs_of_their_entries(settings_at_first: Settings) -> None:
+    """The second migration, over entries that the first one's sink wrote."""
+    with psycopg.connect(settings_at_first.reveal("postgres_sink_url")) as connection:
+        entry = uuid4()
+        old = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0)"
+        connection.execute(old, (entry, uuid4(), uuid4()))
+        connection.cursor().executemany(LEG, [(entry, n, s, 5, "USD") for n, s in enumerate(("debit", "credit"))])
+    migrate.upgrade(settings_at_first)
+    with psycopg.connect(settings_at_first.reveal("postgres_sink_url"), autocommit=True) as connection:
+        assert connection.execute("SELECT legs FROM ledger.entries").fetchall() == [(2,)]
+        with pytest.raises(errors.CheckViolation):
+            connection.execute(LEG, (entry, 2, "debit", 5, "USD"))
+    with (
+        psycopg.connect(settings_at_first.reveal("postgres_owner_url")) as owner,
+        pytest.raises(errors.InsufficientPrivilege),
+    ):
+        owner.execute("UPDATE ledger.entries SET legs = 3")
+
+
 def test_legs_cannot_join_an_earlier_entry(sink_connection: psycopg.Connection) -> None:
     entry = post(sink_connection, ("debit", 5, "USD"), ("credit", 5, "USD"))
     legs = [(entry, 2, "debit", 1, "USD"), (entry, 3, "credit", 1, "USD")]
@@ -73,6 +126,9 @@ CHANGES = [
     "UPDATE payments.facts SET type = 'x'",
     "DELETE FROM payments.facts",
     "TRUNCATE payments.facts",
+    "UPDATE payments.conflicts SET sequence = 1",
+    "DELETE FROM payments.conflicts",
+    "TRUNCATE payments.conflicts",
 ]
 
 
@@ -90,8 +146,9 @@ def test_nobody_changes_or_removes_what_is_written(books: Settings, role: str) -
 
 
 TABLES = [
-    "payments.payments", "payments.operations", "payments.facts", "payments.parked", "ledger.entries",
-    "ledger.postings", "outbox.events", "sink.offsets", "gateway.api_keys", "gateway.requests",
+    "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
+    "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "outbox.events", "sink.offsets",
+    "gateway.api_keys", "gateway.requests",
 ]  # fmt: skip
 GRANTED = {
     "sink": {
@@ -99,6 +156,7 @@ GRANTED = {
         "payments.operations": "SELECT INSERT UPDATE",
         "payments.facts": "SELECT INSERT",
         "payments.parked": "SELECT INSERT DELETE",
+        "payments.conflicts": "SELECT INSERT",
         "ledger.entries": "SELECT INSERT",
         "ledger.postings": "SELECT INSERT",
         "outbox.events": "SELECT INSERT DELETE",
@@ -112,8 +170,8 @@ GRANTED = {
     },
     "reader": dict.fromkeys(
         [
-            "payments.payments", "payments.operations", "payments.facts", "payments.parked",
-            "ledger.entries", "ledger.postings", "sink.offsets",
+            "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
+            "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "sink.offsets",
         ],
         "SELECT",
     ),
@@ -132,6 +190,19 @@ def test_each_role_may_do_this_and_no_more(books: Settings) -> None:
                     if connection.execute(query, (f"payments_{role}", table, privilege)).fetchone() == (True,)
                 }
                 assert allowed == set(tables.get(table, "").split()), f"{role} on {table}"
+
+
+def test_strangers_cannot_connect_nor_make_anything(books: Settings) -> None:
+    """Every role of the cluster is in PUBLIC; no role of ours can make even a temporary table."""
+    with psycopg.connect(books.reveal("postgres_owner_url")) as connection:
+        for privilege in ("CONNECT", "TEMPORARY", "CREATE"):
+            query = "SELECT has_database_privilege('public', current_database(), %s)"
+            assert connection.execute(query, (privilege,)).fetchone() == (False,), privilege
+    for role in GRANTED:
+        with psycopg.connect(books.reveal(f"postgres_{role}_url"), autocommit=True) as connection:
+            for statement in ("CREATE TABLE t ()", "CREATE TEMPORARY TABLE t ()", "CREATE SCHEMA s"):
+                with pytest.raises((errors.InsufficientPrivilege, errors.InvalidSchemaName)):
+                    connection.execute(statement.encode())
 
 
 def test_the_outbox_takes_only_public_topics(sink_connection: psycopg.Connection) -> None:
