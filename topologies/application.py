@@ -24,12 +24,15 @@ MIB: Final = 1024 * 1024
 IDLE_POLL: Final = 0.5
 """Seconds that an idle stage blocks in the consumer. A record ends the wait at once; a signal is seen after it."""
 
+GATHER: Final = 2.0
+"""A stage spends at most a third of its time in commits."""
+
 
 @dataclasses.dataclass
 class DrainedContext(ProcessingContext):
-    """Commits when the poll is drained and at least as much time has passed as the last commit took, at the latest
-    `commit_interval` after the first uncommitted record. So one record alone is committed at once, and a machine
-    under load, whose commits take longer, gathers more records in each.
+    """Commits when the poll is drained and `GATHER` times as much time has passed as the last commit took, at the latest
+    `commit_interval` (or that time, if it is longer) after the first uncommitted record. So one record alone is
+    committed at once, and a machine under load, whose commits take longer, gathers more records in each.
     """
 
     stage: str = ""
@@ -48,7 +51,7 @@ class DrainedContext(ProcessingContext):
     def store_offset(self, topic: str, partition: int, offset: int) -> None:
         if not self.watch.touched:
             self.watch.touched = True
-            self._deadline = monotonic() + self.commit_interval
+            self._deadline = max(monotonic() + self.commit_interval, self._earliest)
         super().store_offset(topic, partition, offset)
 
     def commit_checkpoint(self, force: bool = False, revoking: bool = False) -> None:
@@ -65,7 +68,7 @@ class DrainedContext(ProcessingContext):
         start = monotonic()
         super().commit_checkpoint(force=True)
         end = monotonic()
-        self._earliest = end + (end - start)
+        self._earliest = end + GATHER * (end - start)
         metrics.COMMIT_SECONDS.labels(self.stage).observe(end - start)
 
 

@@ -109,8 +109,9 @@ def test_commits_that_take_long_are_made_less_often(trial: Trial) -> None:
     trial.record()
     trial.nothing()
     assert trial.turn(0.004) == 0
-    assert trial.context.patience == pytest.approx(0.006), "the next poll waits no longer than the commit must"
-    assert trial.turn(0.006) == 1
+    gather = module.GATHER * trial.commit_takes
+    assert trial.context.patience == pytest.approx(gather - 0.004), "the next poll waits no longer than the commit must"
+    assert trial.turn(gather - 0.004) == 1
 
 
 def test_a_transport_error_during_a_transaction_ends_the_process(tmp_path: Path) -> None:
