@@ -30,7 +30,7 @@ GATHER: Final = 2.0
 
 @dataclasses.dataclass
 class DrainedContext(ProcessingContext):
-    """Commits when the poll is drained and `GATHER` times as much time has passed as the last commit took; at the latest
+    """Commits when the poll is drained and `GATHER` times as much time has passed as the last commit took, at latest
     `commit_interval` (or that time, if it is longer) after the first uncommitted record. So one record alone is
     committed at once, and a machine under load, whose commits take longer, gathers more records in each.
     """
