@@ -49,6 +49,7 @@ def choose() -> dict[str, str]:
                 "PAYMENTS_GATEWAY_PORT": str(gateway),
                 "PAYMENTS_STRIPE_API_URL": f"http://127.0.0.1:{simulator}",
                 "PAYMENTS_STRIPE_API_KEY": f"sk_test_{secrets.token_hex(16)}",
+                "PAYMENTS_STRIPE_RETURN_URL": f"http://127.0.0.1:{gateway}/docs",
                 "PAYMENTS_RETRY_POLICY": str(PROJECT / "pipeline" / "policies" / "local.toml"),
                 "PAYMENTS_STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
             },
@@ -168,18 +169,8 @@ def _simulator(logs: Path) -> Child:
     chosen = choose()
     port = chosen["PAYMENTS_STRIPE_API_URL"].rsplit(":", 1)[1]
     webhook = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/webhooks/stripe"
-    events = ",".join(sorted(ACTED_ON))
-    command = [
-        sys.executable,
-        "-m",
-        "connectors.simulator",
-        "--port",
-        port,
-        "--webhook-url",
-        webhook,
-        "--events",
-        events,
-    ]
+    command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed"]
+    command += ["--port", port, "--webhook-url", webhook, "--events", ",".join(sorted(ACTED_ON))]
     return Child("simulator", command, logs / "simulator.log")
 
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
 
     stripe_api_url: str = "https://api.stripe.com"
     stripe_api_key: SecretStr = SecretStr("")
+    stripe_return_url: str | None = Field(None, description="where a customer comes back to after 3-D Secure")
     stripe_webhook_secrets: SecretStr = Field(SecretStr(""), description="every active secret, comma-separated")
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
 

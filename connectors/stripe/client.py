@@ -11,7 +11,6 @@ Whatever happens is an outcome (see `answers.of_failure`). Three rules keep mone
 from __future__ import annotations
 
 import logging
-import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -289,12 +288,12 @@ class StripeProvider:
 
 
 def provider(settings: Settings) -> StripeProvider:
-    """Stripe as the settings have it; `PAYMENTS_STRIPE_RETURN_URL` is where a customer comes back to."""
+    """Stripe as the settings have it."""
     return StripeProvider(
         settings.stripe_api_url,
         settings.reveal("stripe_api_key"),
         connections=settings.provider_concurrency,
-        return_url=os.environ.get("PAYMENTS_STRIPE_RETURN_URL") or None,
+        return_url=settings.stripe_return_url,
     )
 
 
