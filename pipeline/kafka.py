@@ -20,7 +20,7 @@ def producer_config(settings: Settings, client_id: str, transactional_id: str | 
         "linger.ms": 2,
         "retry.backoff.ms": 10,
         "retry.backoff.max.ms": 500,
-        "compression.type": "lz4",
+        "compression.type": settings.compression,
     }
     if transactional_id is None:
         return config

@@ -35,6 +35,7 @@ class Settings(BaseSettings):
     postgres_debezium_url: SecretStr = SecretStr("postgresql://payments_debezium@127.0.0.1/payments")
 
     partitions: int = Field(12, ge=1, description="of topics without a count of their own; frozen at creation")
+    compression: str = Field("none", description="of what is produced; worth its CPU where batches are large")
     replication: int = Field(1, ge=1)
     state_dir: Path = Field(default_factory=lambda: home() / "state")
     slot: str = Field("0", description="names this instance of a stage; stable across restarts")

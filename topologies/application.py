@@ -147,7 +147,7 @@ def _producer_config(stage: str, settings: Settings) -> dict[str, Any]:
         "linger.ms": 2,
         "retry.backoff.ms": 10,
         "retry.backoff.max.ms": 500,
-        "compression.type": "lz4",
+        "compression.type": settings.compression,
     }
 
 
