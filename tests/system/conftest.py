@@ -82,7 +82,7 @@ class System:
         assert done.returncode == 0, f"payments {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The system, up; gone afterwards, with every process and all data."""
     home = tmp_path_factory.mktemp("system")

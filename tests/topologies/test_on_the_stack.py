@@ -288,17 +288,24 @@ def test_a_second_instance_takes_over_partitions_with_their_state(settings: Sett
         second = Processes(settings, stages.env, stages.folder / "second")
         second.folder.mkdir()
         second.start("authorization", PAYMENTS_SLOT="second")
-        for part in (slice(2, 4), slice(4, 7)):
-            expected += _play(writer, lives, [script[part] for script in scripts])
-            sleep(4)
+        expected += _play(writer, lives, [script[2:4] for script in scripts])
+        _wait_for_state(second)
+        expected += _play(writer, lives, [script[4:7] for script in scripts])
         eyes.wait(topics.AUTHORIZATIONS, expected, keys)
         sleep(1)
         passed = eyes.of(topics.AUTHORIZATIONS, keys)
-        assert len(list((second.state / "authorization").rglob("CURRENT"))) > 0, "the second has partitions"
         assert second["authorization"].stop() == 0
     assert len(passed) == expected
     facts = Counter(seen.record.fact_id for seen in passed if isinstance(seen.record, Fact))
     assert set(facts.values()) == {1}
+
+
+def _wait_for_state(instance: Processes) -> None:
+    """Until the instance has taken partitions over, with their state."""
+    deadline = time() + 60
+    while not any((instance.state / "authorization").rglob("CURRENT")):
+        assert time() < deadline, "the second instance gets no partitions"
+        sleep(0.1)
 
 
 def _play(writer: Writer, lives: list[Life], scripts: list[list[Input]]) -> int:
