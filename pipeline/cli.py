@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from connectors.kafka_connect.cli import app as connect_app
+from connectors.kafka_connect.connector import ConnectorError
 from connectors.postgres.cli import app as database_app
 from gateway.cli import app as keys_app
 from pipeline import local
+from pipeline.admin import AdminError
 from pipeline.admin_cli import schemas_app, topics_app
 from pipeline.run import PROCESSES
 from pipeline.settings import home
@@ -40,8 +43,8 @@ def up() -> None:
     """Bring the whole system up and leave it running: local stack, tables, contracts, topics, every process."""
     try:
         settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
-    except local.NotReadyError as error:
-        console.print(f"[red]{error}[/]")
+    except (local.NotReadyError, AdminError, ConnectorError) as error:
+        console.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(1) from None
     url = f"http://{settings.gateway_host}:{settings.gateway_port}"
     table = Table(show_header=False, box=None)

@@ -172,7 +172,7 @@ class StripeProvider:
             "expand": _EXPAND,
         }
         if request.payment_method.kind == "card":
-            params["payment_method_types"] = ["card"]
+            params["allowed_payment_method_types"] = ["card"]
         if manual:
             params["payment_method_options"] = {"card": {"request_multicapture": "if_available"}}
         if request.customer_id and request.customer_id.startswith("cus_"):

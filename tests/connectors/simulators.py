@@ -73,7 +73,7 @@ class Simulator:
 @contextmanager
 def simulator(webhook_url: str | None = None, port: int = 0) -> Iterator[Simulator]:
     """A simulator that ends with the block."""
-    command = [sys.executable, "-m", "connectors.simulator", "--port", str(port)]
+    command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed", "--port", str(port)]
     env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET}
     if webhook_url:
         command += ["--webhook-url", webhook_url]
