@@ -1,13 +1,13 @@
 """What every provider's edge implements, in the pipeline's own words: no provider's field name leaves its package.
 
 Two halves. `Provider` makes the calls and lives in the worker; `Webhooks` reads what the provider sends and lives in
-the gateway (a provider's `webhook` module is one). Both speak of the same fact in the same way: an answer and its
-webhook are told apart by `source` only.
+the gateway. A provider's package opens them with `client.provider(settings)` and `webhook.webhooks(settings)`. Both
+speak of the same fact in the same way: an answer and its webhook are told apart by `source` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
@@ -107,6 +107,8 @@ class Unrouted(msgspec.Struct, frozen=True, kw_only=True):
     event_id: str
     event_type: str
     provider_reference: str | None = None
+    raw: bytes | None = None
+    """The part of the delivery that is this event; None is all of it."""
 
     @property
     def key(self) -> str:
@@ -125,9 +127,12 @@ Translated = ProviderReport | Unrouted | Ignored
 
 
 class Webhooks(Protocol):
-    """How a provider's deliveries are read. A module of two functions will do."""
+    """How a provider's deliveries are read. One for the gateway's life; it holds the secrets and any connections."""
 
-    def verify(self, raw: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: int) -> None:
+    acknowledgement: bytes | None
+    """The plain-text body that tells the provider it was received; None where any 2xx will do."""
+
+    async def verify(self, raw: bytes, headers: Mapping[str, str], now: int) -> None:
         """Raise WebhookRefused unless the provider signed exactly these bytes; header names in lower case.
 
         `now` is in milliseconds. Every secret is compared, without early exit: several are active during a rotation.
@@ -138,6 +143,9 @@ class Webhooks(Protocol):
 
         Raises WebhookRefused for a body that is no event at all.
         """
+
+    async def close(self) -> None:
+        """Close the connections, if there are any."""
 
 
 _OPERATIONS: Final[dict[type[ProviderRequest], Operation]] = {
@@ -185,9 +193,9 @@ def open_provider(name: str, settings: Settings) -> Provider:
     return cast(Provider, _module(name, "client").provider(settings))
 
 
-def webhooks_of(name: str) -> Webhooks:
+def open_webhooks(name: str, settings: Settings) -> Webhooks:
     """How the provider's deliveries are read. Raises UnknownProviderError."""
-    return cast(Webhooks, _module(name, "webhook"))
+    return cast(Webhooks, _module(name, "webhook").webhooks(settings))
 
 
 def _module(name: str, part: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from connectors.provider import Webhooks, open_webhooks
 from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import client_of
@@ -22,6 +23,7 @@ from gateway.payments import Payments
 from gateway.problems import Problem
 from gateway.producer import AsyncProducer
 from gateway.waits import Waits
+from pipeline import topics
 from pipeline.codec import Codec, Registry
 from pipeline.messages import Record
 from pipeline.messages.commands import COMMANDS
@@ -50,6 +52,7 @@ class Services:
     requests: Requests = field(init=False)
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
+    webhooks: Mapping[str, Webhooks] = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -64,6 +67,7 @@ class Services:
         self.requests = Requests(self.database)
         self.keys = KeyRing(self.payments.key)
         self.waits = Waits(self.database, self.payments)
+        self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
 
@@ -89,6 +93,7 @@ class Services:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.waits.stop()
+        await asyncio.gather(*(webhooks.close() for webhooks in self.webhooks.values()))
         await self.producer.stop()
         await self.database.close()
 

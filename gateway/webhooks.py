@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
 
 import orjson
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from connectors.provider import Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks, webhooks_of
+from connectors.provider import Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks
 from gateway import body, metrics, problems
 from gateway.problems import Problem
 from gateway.services import Services, services_of, trace_of
@@ -22,38 +21,38 @@ from pipeline.domain.card_data import contains_card_data
 from pipeline.headers import Headers, headers_of, traceparent
 from pipeline.logging import redact
 from pipeline.messages.inputs import ProviderReport
-from pipeline.settings import Settings
 
 log = structlog.get_logger()
-
-_SECRETS: Final = {"stripe": "stripe_webhook_secrets"}
-"""Provider to the setting that names its active signing secrets."""
 
 
 async def receive(request: Request) -> Response:
     """POST /webhooks/{provider}"""
     services, provider = services_of(request), request.path_params["provider"]
-    if provider not in topics.PROVIDERS:
+    webhooks = services.webhooks.get(provider)
+    if webhooks is None:
         raise Problem(problems.UNKNOWN_WEBHOOK_PROVIDER)
     raw = await body.read(request, body.WEBHOOK_LIMIT, services.limits.body_seconds)
     try:
-        said = _understood(webhooks_of(provider), provider, raw, request, services.settings)
+        said = await _understood(webhooks, raw, request)
     except WebhookRefused as refused:
         metrics.WEBHOOKS.labels(provider, refused.reason.value).inc()
         log.warning("webhook refused", provider=provider, reason=refused.reason.value)
         raise _problem(refused) from None
     passed_on = await _pass_on(services, request, provider, raw, said)
     metrics.WEBHOOKS.labels(provider, "received").inc()
+    return _acknowledged(webhooks, passed_on)
+
+
+def _acknowledged(webhooks: Webhooks, passed_on: int) -> Response:
+    if webhooks.acknowledgement is not None:
+        return Response(webhooks.acknowledgement, 200, media_type="text/plain")
     return Response(orjson.dumps({"received": passed_on}), 200, media_type="application/json")
 
 
-def _understood(
-    webhooks: Webhooks, provider: str, raw: bytes, request: Request, settings: Settings
-) -> Sequence[Translated]:
+async def _understood(webhooks: Webhooks, raw: bytes, request: Request) -> Sequence[Translated]:
     """What the delivery says. Raises WebhookRefused."""
     now = clock.now()
-    secrets = [secret for secret in settings.reveal(_SECRETS[provider]).split(",") if secret.strip()]
-    webhooks.verify(raw, dict(request.headers), [secret.strip() for secret in secrets], now)
+    await webhooks.verify(raw, dict(request.headers), now)
     return webhooks.translate(_without_card_data(raw), now)
 
 
@@ -112,7 +111,7 @@ async def _send_unrouted(services: Services, provider: str, raw: bytes, event: U
         ("content-type", b"application/json"),
         ("reason", event.reason.value.encode()),
     ]
-    await services.producer.send(topics.UNROUTED, event.key, _without_card_data(raw), headers)
+    await services.producer.send(topics.UNROUTED, event.key, _without_card_data(event.raw or raw), headers)
     metrics.PRODUCED.labels(topics.UNROUTED).inc()
     metrics.WEBHOOKS.labels(provider, event.reason.value).inc()
     log.info("webhook unrouted", provider=provider, event_id=event.event_id, event_type=event.event_type)

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Final
 
 from pipeline.settings import Settings, settings
+from pipeline.topics import PROVIDERS
 
 PROCESSES: Final[dict[str, str]] = {
     "intake": "topologies.intake:run",
@@ -17,7 +18,7 @@ PROCESSES: Final[dict[str, str]] = {
     "retry": "topologies.retry:run",
     "ledger": "topologies.ledger:run",
     "relay": "topologies.timer_relay:run",
-    "worker-stripe": "connectors.worker:run",
+    **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},
     "sink": "connectors.postgres.sink:run",
     "reconciler": "connectors.postgres.reconciler:run",
     "gateway": "gateway.server:run",

@@ -15,6 +15,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT = Path(__file__).resolve().parent.parent
 
 
+def listed(text: str) -> tuple[str, ...]:
+    """A setting of several values: comma-separated, without blanks."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def home() -> Path:
     """Where the local stack and the stages' state live: `PAYMENTS_HOME`, else `.local` in the project."""
     return Path(os.environ.get("PAYMENTS_HOME") or PROJECT / ".local")

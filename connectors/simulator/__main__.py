@@ -16,9 +16,9 @@ from connectors.simulator.settings import (
     DeliverySettings,
     SimulatorSettings,
     StripeSettings,
-    listed,
     secrets_of,
 )
+from pipeline.settings import listed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,6 +17,7 @@ from connectors.simulator.exchange import OpenProtocol
 from connectors.simulator.faults import Faults
 from connectors.simulator.ids import Ids
 from connectors.simulator.parts import Parts
+from connectors.simulator.service import Service
 from connectors.simulator.settings import SimulatorSettings
 from connectors.simulator.stats import Stats
 from connectors.simulator.stripe.service import StripeService
@@ -30,7 +31,7 @@ def create_app(settings: SimulatorSettings) -> Starlette:
     """The application. Serve it with `serve`: only its protocol lets connections be reset."""
     deliverer = Deliverer(settings.delivery, settings.seed)
     parts = Parts(Book(), Faults(), Stats(), Clock(), Ids(settings.seed), deliverer)
-    stripe = StripeService(settings, parts)
+    services: list[Service] = [StripeService(settings, parts)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -38,7 +39,8 @@ def create_app(settings: SimulatorSettings) -> Starlette:
         yield
         await deliverer.close()
 
-    return Starlette(routes=[*stripe.routes(), *Control(parts, stripe).routes()], lifespan=lifespan)
+    own = [route for service in services for route in service.routes()]
+    return Starlette(routes=[*own, *Control(parts, services).routes()], lifespan=lifespan)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from pipeline.settings import listed
+
 ALL_EVENTS: Final = "*"
 API_VERSION: Final = "2026-10-28.endive"
 """Stripe's API version of the webhook endpoint: what events are shaped by."""
@@ -67,8 +69,3 @@ def secrets_of(environment: Mapping[str, str] = os.environ) -> tuple[tuple[str, 
     keys = listed(environment.get("PAYMENTS_STRIPE_API_KEY", ""))
     secrets = listed(environment.get("PAYMENTS_STRIPE_WEBHOOK_SECRETS", ""))
     return keys, secrets
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """A comma-separated list, without blanks."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())

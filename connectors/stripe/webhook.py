@@ -31,6 +31,7 @@ from connectors.stripe.objects import Event, IntentStatus, PaymentIntent, Pointe
 from pipeline import ids
 from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.values import Operation, Outcome, ReportSource
+from pipeline.settings import Settings, listed
 
 SIGNATURE: Final = "stripe-signature"
 TOLERANCE: Final = 300
@@ -38,6 +39,31 @@ TOLERANCE: Final = 300
 _SCHEME: Final = "v1"
 _OUR_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 """A UUIDv5, as all our ids are; the SDKs make up keys of version 4."""
+
+
+class StripeWebhooks:
+    """The deliveries to one endpoint."""
+
+    acknowledgement: bytes | None = None
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        self._secrets = secrets
+
+    async def verify(self, raw: bytes, headers: Mapping[str, str], now: int) -> None:
+        """See `verify`."""
+        verify(raw, headers, self._secrets, now)
+
+    def translate(self, raw: bytes, now: int) -> list[Translated]:
+        """See `translate`."""
+        return translate(raw, now)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def webhooks(settings: Settings) -> StripeWebhooks:
+    """With the secrets of the settings."""
+    return StripeWebhooks(listed(settings.reveal("stripe_webhook_secrets")))
 
 
 def verify(raw: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: int) -> None:

@@ -9,9 +9,11 @@ from starlette.routing import BaseRoute, Mount, Route
 
 from connectors.simulator.book import By, Movement, Query, nothing
 from connectors.simulator.parts import Parts
+from connectors.simulator.service import Resend
 from connectors.simulator.settings import SimulatorSettings
 from connectors.simulator.stripe.account import Account
 from connectors.simulator.stripe.api import StripeApi
+from connectors.simulator.stripe.control import StripeControl
 from connectors.simulator.stripe.idempotency import Keys
 from connectors.simulator.stripe.objects import Event, Intent
 from connectors.simulator.stripe.outbox import Outbox
@@ -40,6 +42,7 @@ class StripeService:
         return [
             Mount("/v1", app=self._api),
             Route("/_3ds/stripe/{intent}", self._three_ds.page, methods=["GET", "POST"]),
+            *StripeControl(self.account, self.outbox, self.call).routes(),
         ]
 
     def reset(self) -> None:
@@ -63,20 +66,24 @@ class StripeService:
             pages.append(_page(intent, payment, total))
         return pages
 
-    def resend(self, event: str | None, kind: str | None, intent: str | None, payment: str | None) -> int:
+    def resend(self, asked: Resend) -> int:
         """Send events again that are kept: those of that id, type, payment intent, payment of ours; how many."""
 
         def chosen(kept: Event) -> bool:
             about = _intent_of(kept)
             ours = self.store.intents.get(about or "")
             return (
-                event in (None, kept.id)
-                and kind in (None, kept.type)
-                and intent in (None, about)
-                and (payment is None or (ours is not None and ours.metadata.get(PAYMENT) == payment))
+                asked.event in (None, kept.id)
+                and asked.type in (None, kept.type)
+                and asked.reference in (None, about)
+                and (asked.payment_id is None or (ours is not None and ours.metadata.get(PAYMENT) == asked.payment_id))
             )
 
         return self.outbox.resend(chosen)
+
+    def forget_keys(self, older_than_seconds: int) -> int:
+        """What Stripe may do after 24 hours."""
+        return self.keys.prune(self._parts.clock.now(), older_than_seconds)
 
     def counts(self) -> dict[str, Any]:
         """How much it keeps."""

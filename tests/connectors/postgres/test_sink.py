@@ -13,18 +13,16 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, Topic
 from msgspec.structs import replace
 
 from connectors.postgres.sink import FencedError, Sink
-from pipeline import clock, ids, topics
+from pipeline import clock, topics
 from pipeline.codec import Codec, LocalIds
 from pipeline.domain.postings import journal_record
 from pipeline.kafka import consumer_config
-from pipeline.messages.commands import Capture
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
-from pipeline.messages.values import Operation, Outcome
 from pipeline.settings import Settings
-from tests.domain.samples import PAYMENT, report
-from tests.domain.test_postings import authorized, command
+from tests.connectors.journal import captured, moved
+from tests.domain.samples import PAYMENT
 
 pytestmark = pytest.mark.stack
 CODEC = Codec(LocalIds()).require()
@@ -54,19 +52,6 @@ class Delivered:
 
     def timestamp(self) -> tuple[int, int]:
         return (TIMESTAMP_LOG_APPEND_TIME, clock.now())
-
-
-def captured() -> list[Fact]:
-    """The facts of a payment that was authorized and captured."""
-    chain = authorized()
-    (request,) = chain.feed(Capture(**command("capture"))).requests
-    chain.feed(report(Operation.CAPTURE, Outcome.APPROVED, request.subject_id))
-    return chain.facts
-
-
-def moved(facts: list[Fact], payment: str) -> list[Fact]:
-    """The same facts, of another payment."""
-    return [replace(fact, payment_id=payment, fact_id=ids.derive(payment, fact.fact_id)) for fact in facts]
 
 
 def delivered(facts: list[Fact], start: int = 0) -> list[Any]:

@@ -12,12 +12,14 @@ import pytest
 import stripe
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from connectors.provider import Ignored, Refusal, Unrouted, UnroutedReason, WebhookRefused, Webhooks, webhooks_of
+from connectors.provider import Ignored, Refusal, Unrouted, UnroutedReason, WebhookRefused, Webhooks, open_webhooks
 from connectors.stripe import webhook
 from pipeline import ids
 from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.values import DeclineCategory, Operation, Outcome, ReportSource
+from pipeline.settings import Settings
 
 SECRET = "whsec_test_secret"
 OLD_SECRET = "whsec_the_one_before"
@@ -350,6 +352,11 @@ def test_no_event_at_all_is_refused(body: bytes) -> None:
     assert (refused.value.reason, refused.value.status) == (Refusal.MALFORMED_BODY, 400)
 
 
-def test_it_is_a_reader_of_webhooks() -> None:
-    reader: Webhooks = webhook
-    assert webhooks_of("stripe") is reader
+async def test_the_gateway_finds_it_with_every_active_secret() -> None:
+    both = Settings(stripe_webhook_secrets=SecretStr(f"{OLD_SECRET}, {SECRET}"))
+    opened: Webhooks = open_webhooks("stripe", both)
+    await opened.verify(BODY, sign(BODY, OLD_SECRET), NOW)
+    with pytest.raises(WebhookRefused):
+        await opened.verify(BODY + b" ", sign(BODY, SECRET), NOW)
+    assert opened.acknowledgement is None, "any 2xx will do"
+    await opened.close()
