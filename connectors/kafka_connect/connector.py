@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 
 NAME: Final = "payments-outbox"
 PREFIX: Final = "payments"
+HEARTBEAT_PREFIX: Final = "payments-heartbeat"
 _HEADERS: Final = {"event_id": "ce_id", "ce_type": "ce_type", "ce_source": "ce_source", "payment_id": "ce_subject"}
 
 
@@ -82,6 +83,10 @@ def _source(settings: Settings) -> dict[str, str]:
         "tombstones.on.delete": "false",
         "binary.handling.mode": "bytes",
         "heartbeat.interval.ms": "10000",
+        # The slot moves only with what it decodes. Without a word of its own, an idle outbox would keep every byte of
+        # log that others write, until the disk is full.
+        "heartbeat.action.query": f"SELECT pg_logical_emit_message(true, '{HEARTBEAT_PREFIX}', '')",
+        "message.prefix.exclude.list": HEARTBEAT_PREFIX,
     }
 
 

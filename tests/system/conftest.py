@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -63,9 +64,7 @@ class System:
 
     def service(self, name: str) -> psutil.Process:
         """A service of the stack by its name."""
-        import json
-
-        return psutil.Process(json.loads((self.home / "run" / f"{name}.json").read_text())["pid"])
+            return psutil.Process(json.loads((self.home / "run" / f"{name}.json").read_text())["pid"])
 
     def command(self, *arguments: str) -> None:
         """Run `payments ...` and require that it succeeds."""
