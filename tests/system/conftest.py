@@ -64,7 +64,7 @@ class System:
 
     def service(self, name: str) -> psutil.Process:
         """A service of the stack by its name."""
-            return psutil.Process(json.loads((self.home / "run" / f"{name}.json").read_text())["pid"])
+        return psutil.Process(json.loads((self.home / "run" / f"{name}.json").read_text())["pid"])
 
     def command(self, *arguments: str) -> None:
         """Run `payments ...` and require that it succeeds."""
