@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.domain.projection import MoveState, OperationState, PaymentStatus
+from pipeline.domain.projection import DisputeStatus, MoveState, OperationState, PaymentStatus
 from pipeline.messages.values import DeclineCategory
 
 Amount = Annotated[
@@ -163,6 +163,19 @@ class RetryOut(Given):
     rule: str
 
 
+class DisputeOut(Given):
+    """A chargeback or inquiry."""
+
+    dispute_id: str
+    dispute_reference: Annotated[str, Field(description="The provider's id of the dispute.")]
+    status: DisputeStatus
+    amount: Amount
+    withdrawn: Annotated[Amount, Field(description="What the provider holds back for it at present.")]
+    opened_at: Time
+    reason: str | None = None
+    evidence_due_at: Time | None = None
+
+
 class RejectionOut(Given):
     """A command that did not fit the payment's state."""
 
@@ -199,6 +212,7 @@ class IntentOut(Given):
     captures: list[MoveOut]
     voids: list[MoveOut]
     refunds: list[MoveOut]
+    disputes: list[DisputeOut]
     rejections: list[RejectionOut]
 
 

@@ -27,6 +27,7 @@ def intent(view: Json) -> Json:
         shown[name] = [_shaped(move, currency, ("amount",), ("requested_at",)) for move in view[name]]
     shown["attempts"] = [_shaped(attempt, currency, (), ("started_at",)) for attempt in view["attempts"]]
     shown["rejections"] = [_shaped(rejection, currency, (), ("occurred_at",)) for rejection in view["rejections"]]
+    shown["disputes"] = [_dispute(dispute, currency) for dispute in view.get("disputes", ())]
     if view["hold"]:
         shown["hold"] = _shaped(view["hold"], currency, ("amount", "remaining"), ("expires_at",))
     if view["retry"]:
@@ -60,6 +61,11 @@ def accepted(command: CreateIntent) -> Json:
 def time(millis: int) -> str:
     """RFC 3339, UTC, milliseconds."""
     return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def _dispute(dispute: Json, currency: str) -> Json:
+    times = ("opened_at", "evidence_due_at") if dispute["evidence_due_at"] else ("opened_at",)
+    return _shaped(dispute, currency, ("amount", "withdrawn"), times)
 
 
 def _shaped(item: Json, currency: str, amounts: tuple[str, ...], times: tuple[str, ...]) -> Json:

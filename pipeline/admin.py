@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from time import monotonic, sleep
 from typing import Any, Final
 
 from confluent_kafka import KafkaException
@@ -107,7 +108,19 @@ def apply_topics(settings: Settings) -> list[str]:
     frozen = [str(difference) for difference in differences if difference.kind is Kind.PARTITIONS]
     if frozen:
         raise AdminError("partition counts are frozen, state follows them: " + "; ".join(frozen))
-    return [*_create(admin, settings, differences), *_correct(admin, differences)]
+    done = [*_create(admin, settings, differences), *_correct(admin, differences)]
+    if done:
+        _wait_until_seen(admin, settings)
+    return done
+
+
+def _wait_until_seen(admin: AdminClient, settings: Settings) -> None:
+    """The controller has it at once; what a broker shows, and a starting stage asks for, follows a moment later."""
+    deadline = monotonic() + _TIMEOUT
+    while differences := _differences(admin, wanted_topics(settings)):
+        if monotonic() > deadline:
+            raise AdminError("the broker does not show what was applied: " + "; ".join(map(str, differences)))
+        sleep(0.05)
 
 
 def diff_topics(settings: Settings) -> list[Difference]:

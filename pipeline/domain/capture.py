@@ -16,7 +16,9 @@ import msgspec
 from msgspec.structs import replace
 
 from pipeline import ids
+from pipeline.domain import disputes
 from pipeline.domain.decision import Decision, Draft, Output, Schedule, remember
+from pipeline.domain.disputes import Disputes
 from pipeline.messages import Input
 from pipeline.messages.commands import Capture, Command, Refund, Void
 from pipeline.messages.facts import (
@@ -36,7 +38,7 @@ from pipeline.messages.facts import (
     VoidFailed,
     VoidRequested,
 )
-from pipeline.messages.inputs import ProviderReport, TimerFired
+from pipeline.messages.inputs import DisputeReport, ProviderReport, TimerFired
 from pipeline.messages.requests import CaptureRequest, RefundRequest, VoidRequest
 from pipeline.messages.values import CaptureMethod, Operation, Outcome, RejectionReason, TimerKind
 
@@ -70,6 +72,7 @@ class Kind(StrEnum):
     REFUND_FAILED = "refund_failed"
     UNRESOLVED = "unresolved"
     NOT_FOUND = "not_found"
+    DISPUTE = "dispute"
     HOLD_DUE = "hold_due"
     RECOVERY_DUE = "recovery_due"
     STALE = "stale"
@@ -117,6 +120,7 @@ class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
     hold_expires_at: int = 0
     held: int = 0
     moves: tuple[Move, ...] = ()
+    disputes: Disputes = ()
     seen: tuple[str, ...] = ()
 
     def total(self, operation: Operation, *statuses: MoveStatus) -> int:
@@ -184,10 +188,8 @@ def _numbered(decision: Result, before: CaptureState) -> Result:
 def kind_of(state: CaptureState, item: Item) -> Kind:
     """The column of the table that an input belongs to."""
     match item:
-        case PaymentAuthorized():
-            return Kind.AUTHORIZED
         case Fact():
-            return Kind.FACT
+            return Kind.AUTHORIZED if isinstance(item, PaymentAuthorized) else Kind.FACT
         case Capture():
             return Kind.CAPTURE
         case Void():
@@ -196,6 +198,8 @@ def kind_of(state: CaptureState, item: Item) -> Kind:
             return Kind.REFUND
         case ProviderReport():
             return _report_kind(state, item)
+        case DisputeReport():
+            return Kind.DISPUTE
         case TimerFired():
             return _timer_kind(state, item)
     return Kind.STALE
@@ -636,6 +640,14 @@ def _recovery_due(state: CaptureState, item: Item, schedule: Schedule) -> Result
     return draft.done(replace(state, moves=_with_move(state, move)))
 
 
+def _dispute(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """Whatever the phase: a dispute may come of a payment that our books have at another point."""
+    assert isinstance(item, DisputeReport)
+    draft = _draft(state, item)
+    found = disputes.decide(state.disputes, item, draft)
+    return draft.done(replace(state, disputes=found))
+
+
 def _expire(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     """The issuer let the hold go."""
     draft = _draft(state, item)
@@ -673,6 +685,7 @@ class Row:
     refund_failed: Rule
     unresolved: Rule
     not_found: Rule
+    dispute: Rule
     hold_due: Rule
     recovery_due: Rule
     stale: Rule
@@ -694,45 +707,49 @@ TABLE: Final[dict[Phase, Row]] = {
     Phase.NO_HOLD: Row(
         authorized=_authorized, fact=_fact, capture=_no_hold, void=_no_hold, refund=_no_hold,
         capture_done=_ignore, capture_failed=_ignore, void_done=_ignore, void_failed=_ignore,
-        refund_done=_ignore, refund_failed=_ignore, unresolved=_ignore, not_found=_ignore, hold_due=_ignore,
-        recovery_due=_ignore, stale=_ignore,
+        refund_done=_ignore, refund_failed=_ignore, unresolved=_ignore, not_found=_ignore, dispute=_dispute,
+        hold_due=_ignore, recovery_due=_ignore, stale=_ignore,
     ),
     Phase.HELD: Row(
         authorized=_ignore, fact=_fact, capture=_capture, void=_void, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_expire, recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_expire,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
     Phase.CAPTURING: Row(
         authorized=_ignore, fact=_fact, capture=_capturing, void=_capturing, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_recheck_hold, recovery_due=_recovery_due,
-        stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_recheck_hold,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
     Phase.VOIDING: Row(
         authorized=_ignore, fact=_fact, capture=_voiding, void=_voiding, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_recheck_hold, recovery_due=_recovery_due,
-        stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_recheck_hold,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
     Phase.CAPTURED: Row(
         authorized=_ignore, fact=_fact, capture=_captured, void=_captured, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_ignore, recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
     Phase.VOIDED: Row(
         authorized=_ignore, fact=_fact, capture=_voided, void=_voided, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_ignore, recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
     Phase.EXPIRED: Row(
         authorized=_ignore, fact=_fact, capture=_expired, void=_expired, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, hold_due=_ignore, recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore,
     ),
 }  # fmt: skip

@@ -12,6 +12,10 @@ from typing import Any, Final
 
 from pipeline import ids
 from pipeline.messages.facts import (
+    DisputeFundsReinstated,
+    DisputeFundsWithdrawn,
+    DisputeLost,
+    DisputeWon,
     Fact,
     HoldExpired,
     PaymentAuthorized,
@@ -83,6 +87,16 @@ def refunds_pending(fact: Any) -> str:
     return f"refunds_pending:{fact.provider}:{fact.currency}"
 
 
+def disputes_receivable(fact: Any) -> str:
+    """Asset, clearing: withdrawn by chargeback and undecided."""
+    return f"disputes_receivable:{fact.provider}:{fact.currency}"
+
+
+def dispute_fees(fact: Any) -> str:
+    """Expense: what the provider charged for chargebacks."""
+    return f"dispute_fees:{fact.provider}:{fact.currency}"
+
+
 def _move(debit: str, credit: str, amount: int, currency: str) -> list[Posting]:
     """Two legs; none at all for nothing."""
     if amount == 0:
@@ -126,6 +140,28 @@ def _refund_failed(fact: RefundFailed) -> list[Posting]:
     return _move(back, merchant_payable(fact), fact.amount, fact.currency)
 
 
+def _dispute_withdrawn(fact: DisputeFundsWithdrawn) -> list[Posting]:
+    return [
+        *_move(disputes_receivable(fact), provider_receivable(fact), fact.amount, fact.currency),
+        *_move(dispute_fees(fact), provider_receivable(fact), fact.fee, fact.currency),
+    ]
+
+
+def _dispute_reinstated(fact: DisputeFundsReinstated) -> list[Posting]:
+    return _move(provider_receivable(fact), disputes_receivable(fact), fact.amount, fact.currency)
+
+
+def _dispute_lost(fact: DisputeLost) -> list[Posting]:
+    return _move(merchant_payable(fact), disputes_receivable(fact), fact.amount, fact.currency)
+
+
+def _dispute_won(fact: DisputeWon) -> list[Posting]:
+    """The money moves when it is reinstated; only a loss that was booked before is taken back."""
+    if not fact.after_loss:
+        return []
+    return _move(disputes_receivable(fact), merchant_payable(fact), fact.amount, fact.currency)
+
+
 _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     PaymentAuthorized: _authorized,
     PaymentCaptured: _captured,
@@ -134,6 +170,10 @@ _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     RefundRequested: _refund_requested,
     PaymentRefunded: _refunded,
     RefundFailed: _refund_failed,
+    DisputeFundsWithdrawn: _dispute_withdrawn,
+    DisputeFundsReinstated: _dispute_reinstated,
+    DisputeLost: _dispute_lost,
+    DisputeWon: _dispute_won,
 }
 
 

@@ -20,6 +20,12 @@ from pipeline.messages.facts import (
     CaptureFailed,
     CaptureRequested,
     CommandRejected,
+    DisputeFact,
+    DisputeFundsReinstated,
+    DisputeFundsWithdrawn,
+    DisputeLost,
+    DisputeOpened,
+    DisputeWon,
     Fact,
     HoldExpired,
     IntentCreated,
@@ -38,7 +44,7 @@ from pipeline.messages.facts import (
     VoidFailed,
     VoidRequested,
 )
-from pipeline.messages.public import PaymentEvent, PaymentSnapshot
+from pipeline.messages.public import DisputeSnapshot, PaymentEvent, PaymentSnapshot
 from pipeline.messages.values import CaptureMethod, Decline, NextAction, PaymentMethod
 from pipeline.topics import PublicTopic
 
@@ -104,6 +110,27 @@ class MoveView(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class DisputeStatus(StrEnum):
+    """Where a dispute stands, for its reader."""
+
+    OPEN = "open"
+    WON = "won"
+    LOST = "lost"
+
+
+class DisputeView(msgspec.Struct, frozen=True, kw_only=True):
+    """One dispute; `withdrawn` is what the provider holds back for it at present."""
+
+    dispute_id: str
+    dispute_reference: str
+    status: DisputeStatus
+    amount: int
+    withdrawn: int
+    opened_at: int
+    reason: str | None = None
+    evidence_due_at: int | None = None
+
+
 class HoldView(msgspec.Struct, frozen=True, kw_only=True):
     """The hold: what was authorized, what is left of it, until when."""
 
@@ -157,6 +184,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     captures: tuple[MoveView, ...] = ()
     voids: tuple[MoveView, ...] = ()
     refunds: tuple[MoveView, ...] = ()
+    disputes: tuple[DisputeView, ...] = ()
     rejections: tuple[RejectionView, ...] = ()
 
 
@@ -406,6 +434,46 @@ def _refund_failed(view: PaymentView, fact: RefundFailed) -> PaymentView:
     return replace(view, status=_money_status(view))
 
 
+def _dispute_opened(view: PaymentView, fact: DisputeOpened) -> PaymentView:
+    dispute = DisputeView(
+        dispute_id=fact.dispute_id,
+        dispute_reference=fact.dispute_reference,
+        status=DisputeStatus.OPEN,
+        amount=fact.amount,
+        withdrawn=0,
+        opened_at=fact.occurred_at,
+        reason=fact.reason,
+        evidence_due_at=fact.evidence_due_at,
+    )
+    return replace(view, disputes=(*view.disputes, dispute))
+
+
+def _dispute(view: PaymentView, fact: DisputeFact, withdrawn: int = 0, **changes: Any) -> PaymentView:
+    return replace(
+        view,
+        disputes=tuple(
+            replace(d, withdrawn=d.withdrawn + withdrawn, **changes) if d.dispute_id == fact.dispute_id else d
+            for d in view.disputes
+        ),
+    )
+
+
+def _dispute_withdrawn(view: PaymentView, fact: DisputeFundsWithdrawn) -> PaymentView:
+    return _dispute(view, fact, fact.amount)
+
+
+def _dispute_reinstated(view: PaymentView, fact: DisputeFundsReinstated) -> PaymentView:
+    return _dispute(view, fact, -fact.amount)
+
+
+def _dispute_won(view: PaymentView, fact: DisputeWon) -> PaymentView:
+    return _dispute(view, fact, status=DisputeStatus.WON)
+
+
+def _dispute_lost(view: PaymentView, fact: DisputeLost) -> PaymentView:
+    return _dispute(view, fact, status=DisputeStatus.LOST)
+
+
 def _review_needed(view: PaymentView, fact: ReviewNeeded) -> PaymentView:
     def marked(moves: tuple[MoveView, ...]) -> tuple[MoveView, ...]:
         return tuple(replace(m, state=MoveState.NEEDS_REVIEW) if m.id == fact.subject_id else m for m in moves)
@@ -453,6 +521,11 @@ _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     RefundRequested: _refund_requested,
     PaymentRefunded: _refunded,
     RefundFailed: _refund_failed,
+    DisputeOpened: _dispute_opened,
+    DisputeFundsWithdrawn: _dispute_withdrawn,
+    DisputeFundsReinstated: _dispute_reinstated,
+    DisputeWon: _dispute_won,
+    DisputeLost: _dispute_lost,
     ReviewNeeded: _review_needed,
     CommandRejected: _rejected,
 }
@@ -524,6 +597,9 @@ _PUBLIC: Final[dict[type[Fact], PublicTopic]] = {
     HoldExpired: PublicTopic.VOIDED,
     PaymentRefunded: PublicTopic.REFUNDED,
     PaymentFailed: PublicTopic.FAILED,
+    DisputeOpened: PublicTopic.DISPUTED,
+    DisputeWon: PublicTopic.DISPUTED,
+    DisputeLost: PublicTopic.DISPUTED,
 }
 
 
@@ -542,6 +618,7 @@ def public_event(view: PaymentView, fact: Fact) -> PaymentEvent | None:
         amount=amount,
         subject_id=subject,
         decline=fact.decline if isinstance(fact, PaymentFailed) else None,
+        dispute=_disputed(view, fact) if isinstance(fact, DisputeFact) else None,
         payment=_snapshot(view),
     )
 
@@ -561,7 +638,23 @@ def _moved(fact: Fact) -> tuple[int | None, str | None]:
             return fact.amount, fact.refund_id
         case PaymentFailed():
             return fact.amount, fact.attempt_id
+        case DisputeFact():
+            return fact.amount, fact.dispute_id
     return None, None
+
+
+def _disputed(view: PaymentView, fact: DisputeFact) -> DisputeSnapshot | None:
+    found = next((d for d in view.disputes if d.dispute_id == fact.dispute_id), None)
+    if found is None:
+        return None
+    return DisputeSnapshot(
+        dispute_id=found.dispute_id,
+        dispute_reference=found.dispute_reference,
+        status=found.status,
+        amount=found.amount,
+        reason=found.reason,
+        evidence_due_at=found.evidence_due_at,
+    )
 
 
 def _snapshot(view: PaymentView) -> PaymentSnapshot:

@@ -245,6 +245,43 @@ class RefundFailed(Fact, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class DisputeFact(Fact, frozen=True, kw_only=True):
+    """One thing that happened in a dispute."""
+
+    dispute_id: str
+    provider: str
+    dispute_reference: Annotated[str, msgspec.Meta(description="the provider's id of the dispute")]
+    amount: Minor
+    currency: str
+
+
+class DisputeOpened(DisputeFact, frozen=True, kw_only=True):
+    """The cardholder disputes the payment. No money has moved yet, and after an inquiry none may."""
+
+    reason: str | None = None
+    evidence_due_at: Millis | None = None
+
+
+class DisputeFundsWithdrawn(DisputeFact, frozen=True, kw_only=True):
+    """The provider took the disputed money back, and `fee` for it."""
+
+    fee: Minor = 0
+
+
+class DisputeFundsReinstated(DisputeFact, frozen=True, kw_only=True):
+    """The provider gave the disputed money back to us."""
+
+
+class DisputeWon(DisputeFact, frozen=True, kw_only=True):
+    """Decided for the merchant. `after_loss`: it had been decided against them before."""
+
+    after_loss: bool = False
+
+
+class DisputeLost(DisputeFact, frozen=True, kw_only=True):
+    """Decided against the merchant, who bears the loss."""
+
+
 class ReviewNeeded(Fact, frozen=True, kw_only=True):
     """Every look-up left the outcome open: a person has to decide."""
 
@@ -284,6 +321,11 @@ FACTS: tuple[type[Fact], ...] = (
     RefundRequested,
     PaymentRefunded,
     RefundFailed,
+    DisputeOpened,
+    DisputeFundsWithdrawn,
+    DisputeFundsReinstated,
+    DisputeWon,
+    DisputeLost,
     ReviewNeeded,
     CommandRejected,
 )

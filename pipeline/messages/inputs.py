@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pipeline.messages.base import Input, Millis, Minor
-from pipeline.messages.values import Decline, NextAction, Operation, Outcome, ReportSource, TimerKind
+from pipeline.messages.values import Decline, DisputeStep, NextAction, Operation, Outcome, ReportSource, TimerKind
 
 
 class ProviderReport(Input, frozen=True, kw_only=True):
@@ -36,6 +36,25 @@ class ProviderReport(Input, frozen=True, kw_only=True):
     detail: Annotated[str | None, msgspec.Meta(description="raw status or error, for operators; never card data")] = (
         None
     )
+
+    @property
+    def input_id(self) -> str:
+        return self.report_id
+
+
+class DisputeReport(Input, frozen=True, kw_only=True):
+    """A provider's word on a dispute (chargeback or inquiry) of a payment."""
+
+    report_id: Annotated[str, msgspec.Meta(description="derived from the provider's event id")]
+    provider: str
+    step: DisputeStep
+    dispute_reference: Annotated[str, msgspec.Meta(description="the provider's id of the dispute, e.g. dp_...")]
+    amount: Minor
+    currency: str
+    fee: Annotated[int, msgspec.Meta(description="what the provider charges for the step, in minor units")] = 0
+    reason: Annotated[str | None, msgspec.Meta(description="the provider's reason, unchanged")] = None
+    evidence_due_at: Millis | None = None
+    detail: str | None = None
 
     @property
     def input_id(self) -> str:
@@ -82,4 +101,4 @@ class RetryAbandoned(Input, frozen=True, kw_only=True):
         return self.plan_id
 
 
-INPUTS: tuple[type[Input], ...] = (ProviderReport, TimerFired, RetryPlanned, RetryAbandoned)
+INPUTS: tuple[type[Input], ...] = (ProviderReport, DisputeReport, TimerFired, RetryPlanned, RetryAbandoned)

@@ -30,6 +30,17 @@ class PaymentSnapshot(Record, frozen=True, kw_only=True):
     provider_reference: str | None = None
 
 
+class DisputeSnapshot(Record, frozen=True, kw_only=True):
+    """A dispute as it stood right after the event. `status`: open, won or lost."""
+
+    dispute_id: str
+    dispute_reference: str
+    status: str
+    amount: Minor
+    reason: str | None = None
+    evidence_due_at: Millis | None = None
+
+
 class PaymentEvent(Record, frozen=True, kw_only=True):
     """Something consumers may act on. Its journal entry is committed before it appears. Deduplicate by `event_id`."""
 
@@ -39,6 +50,7 @@ class PaymentEvent(Record, frozen=True, kw_only=True):
     sequence: Annotated[int, msgspec.Meta(description="grows within the payment; gaps are normal")]
     occurred_at: Millis
     amount: Annotated[int | None, msgspec.Meta(description="what this event moved, in minor units")] = None
-    subject_id: Annotated[str | None, msgspec.Meta(description="attempt, capture, void or refund")] = None
+    subject_id: Annotated[str | None, msgspec.Meta(description="attempt, capture, void, refund or dispute")] = None
     decline: Decline | None = None
+    dispute: DisputeSnapshot | None = None
     payment: PaymentSnapshot

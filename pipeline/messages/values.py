@@ -49,6 +49,16 @@ class ReportSource(StrEnum):
     LOOKUP = "lookup"
 
 
+class DisputeStep(StrEnum):
+    """One thing that happens in a dispute. Its funds move apart from its decision, before or after it."""
+
+    OPENED = "opened"
+    FUNDS_WITHDRAWN = "funds_withdrawn"
+    FUNDS_REINSTATED = "funds_reinstated"
+    WON = "won"
+    LOST = "lost"
+
+
 class DeclineCategory(StrEnum):
     """What a decline means for another attempt."""
 

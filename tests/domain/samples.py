@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from pipeline.domain.authorization import Attempt, AttemptStatus, AuthorizationState, Status
 from pipeline.domain.capture import CaptureState, Move, MoveStatus, Phase
 from pipeline.messages.commands import Authorize, Capture, Command, CreateIntent, Refund, RetryNow, SetMethod, Void
-from pipeline.messages.inputs import ProviderReport, TimerFired
+from pipeline.messages.inputs import DisputeReport, ProviderReport, TimerFired
 from pipeline.messages.values import (
     CaptureMethod,
+    DisputeStep,
     Operation,
     Outcome,
     PaymentMethod,
@@ -44,6 +45,23 @@ def commands(merchant: str = "acme") -> list[Command]:
         Refund(**common("refund-all")),
         RetryNow(**common("retry")),
     ]
+
+
+def dispute_report(step: DisputeStep, report_id: str | None = None, **fields: Any) -> DisputeReport:
+    """A provider's word on a dispute."""
+    return DisputeReport(
+        **{
+            "payment_id": PAYMENT,
+            "occurred_at": NOW,
+            "report_id": report_id or f"dispute-{step}",
+            "provider": "stripe",
+            "step": step,
+            "dispute_reference": "dp_1",
+            "amount": 10_000,
+            "currency": "USD",
+            **fields,
+        }
+    )
 
 
 def report(operation: Operation, outcome: Outcome, subject: str | None) -> ProviderReport:

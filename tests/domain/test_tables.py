@@ -10,8 +10,8 @@ import pytest
 from pipeline.domain import authorization, capture
 from pipeline.domain.decision import Schedule
 from pipeline.messages.facts import CommandRejected
-from pipeline.messages.values import Operation, Outcome, TimerKind
-from tests.domain.samples import PAYMENT, authorization_states, capture_states, commands, report, timer
+from pipeline.messages.values import DisputeStep, Operation, Outcome, TimerKind
+from tests.domain.samples import PAYMENT, authorization_states, capture_states, commands, dispute_report, report, timer
 
 SCHEDULE = Schedule()
 COMMANDS = commands()
@@ -26,7 +26,8 @@ TIMERS = [
     for subject in ("attempt-1", "capture-1", "refund-1")
     for generation in (0, 1, 2)
 ]
-INPUTS = [*COMMANDS, *REPORTS, *TIMERS]
+DISPUTES = [dispute_report(step) for step in DisputeStep]
+INPUTS = [*COMMANDS, *REPORTS, *TIMERS, *DISPUTES]
 
 
 def test_rows_have_a_cell_for_every_kind() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def test_a_wrong_setting_is_shown_and_corrected(settings: Settings) -> None:
     name = topics.tier("6h")
     _set(settings, name, "retention.ms", "1000")
     keep = str(topics.Catalogue(1).topics[name].retention * 1000)
-    assert admin.diff_topics(settings) == [Difference(name, Kind.CONFIG, "retention.ms", keep, "1000")]
+    _until_seen(settings, Difference(name, Kind.CONFIG, "retention.ms", keep, "1000"))
     assert admin.apply_topics(settings) == [f"{name}: retention.ms 1000 -> {keep}"]
     assert admin.diff_topics(settings) == []
 
@@ -70,7 +71,7 @@ def test_a_missing_topic_is_shown_required_and_created(settings: Settings) -> No
     name = topics.dlq(topics.tier("6h"))
     client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
     client.delete_topics([name])[name].result(30)
-    assert [str(difference) for difference in admin.diff_topics(settings)] == [f"{name}: missing"]
+    _until_seen(settings, Difference(name, Kind.MISSING, Kind.MISSING, "there", "missing"))
     with pytest.raises(admin.AdminError, match="payments topics apply") as caught:
         admin.require_topics(settings, [name, topics.INTAKE])
     assert topics.INTAKE not in str(caught.value)
@@ -123,6 +124,14 @@ def test_the_command_line_shows_no_difference(stack: Stack, settings: Settings) 
         cwd=PROJECT, env=env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (shown.returncode, shown.stdout.strip()) == (0, "no difference")
+
+
+def _until_seen(settings: Settings, difference: Difference) -> None:
+    """A broker shows a change a moment after the controller has made it."""
+    deadline = monotonic() + 30
+    while (found := admin.diff_topics(settings)) != [difference]:
+        assert monotonic() < deadline, found
+        sleep(0.05)
 
 
 def _set(settings: Settings, topic: str, name: str, value: str) -> None:
