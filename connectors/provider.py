@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 
 from pipeline import ids
-from pipeline.messages.inputs import ProviderReport
+from pipeline.messages.inputs import DisputeReport, ProviderReport
 from pipeline.messages.requests import (
     AuthorizeRequest,
     CaptureRequest,
@@ -111,8 +111,8 @@ class Unrouted(msgspec.Struct, frozen=True, kw_only=True):
     """The part of the delivery that is this event; None is all of it."""
 
     @property
-    def key(self) -> str:
-        """The record's key."""
+    def reference(self) -> str:
+        """What it is kept under."""
         return self.provider_reference or self.event_id
 
 
@@ -123,7 +123,7 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
 
 
-Translated = ProviderReport | Unrouted | Ignored
+Translated = ProviderReport | DisputeReport | Unrouted | Ignored
 
 
 class Webhooks(Protocol):
@@ -138,8 +138,9 @@ class Webhooks(Protocol):
         `now` is in milliseconds. Every secret is compared, without early exit: several are active during a rotation.
         """
 
-    def translate(self, raw: bytes, now: int) -> list[Translated]:
+    def translate(self, raw: bytes, now: int, payment_id: str | None = None) -> list[Translated]:
         """What a verified delivery says, in the pipeline's words; `now` (milliseconds) is when it was received.
+        `payment_id`: whose it is, when the routing stage has found it out by the provider's reference.
 
         Raises WebhookRefused for a body that is no event at all.
         """

@@ -27,12 +27,13 @@ from pipeline import topics
 from pipeline.codec import Codec, Registry
 from pipeline.messages import Record
 from pipeline.messages.commands import COMMANDS
-from pipeline.messages.inputs import ProviderReport
+from pipeline.messages.inputs import DisputeReport, ProviderReport
+from pipeline.messages.routing import UnroutedEvent
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
 
-WRITES: Final[Sequence[type[Record]]] = (*COMMANDS, ProviderReport)
+WRITES: Final[Sequence[type[Record]]] = (*COMMANDS, ProviderReport, DisputeReport, UnroutedEvent)
 PRUNE_SECONDS: Final = 600.0
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 

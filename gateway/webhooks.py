@@ -18,9 +18,11 @@ from gateway.problems import Problem
 from gateway.services import Services, services_of, trace_of
 from pipeline import clock, topics
 from pipeline.domain.card_data import contains_card_data
-from pipeline.headers import Headers, headers_of, traceparent
+from pipeline.domain.routing import key_of
+from pipeline.headers import headers_of, traceparent
 from pipeline.logging import redact
-from pipeline.messages.inputs import ProviderReport
+from pipeline.messages.inputs import DisputeReport, ProviderReport
+from pipeline.messages.routing import UnroutedEvent
 
 log = structlog.get_logger()
 
@@ -73,7 +75,7 @@ async def _pass_on(services: Services, request: Request, provider: str, raw: byt
     sent = []
     for item in said:
         match item:
-            case ProviderReport():
+            case ProviderReport() | DisputeReport():
                 sent.append(_send_report(services, request, item))
             case Unrouted():
                 sent.append(_send_unrouted(services, provider, raw, item))
@@ -86,7 +88,7 @@ async def _pass_on(services: Services, request: Request, provider: str, raw: byt
     return len(sent)
 
 
-async def _send_report(services: Services, request: Request, report: ProviderReport) -> None:
+async def _send_report(services: Services, request: Request, report: ProviderReport | DisputeReport) -> None:
     span = traceparent(report.payment_id, report.input_id).split("-")[2]
     headers = headers_of(report, "gateway", trace_of(request, span))
     await services.producer.send(topics.INTAKE, report.payment_id, services.codec.encode(report), headers)
@@ -95,23 +97,25 @@ async def _send_report(services: Services, request: Request, report: ProviderRep
         "webhook report",
         payment_id=report.payment_id,
         report_id=report.report_id,
-        operation=report.operation,
-        outcome=report.outcome,
+        of=report.operation if isinstance(report, ProviderReport) else "dispute",
+        says=report.outcome if isinstance(report, ProviderReport) else report.step,
     )
 
 
 async def _send_unrouted(services: Services, provider: str, raw: bytes, event: Unrouted) -> None:
     """The event as it came, for the routing stage and for later versions."""
-    headers: Headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_id", event.event_id.encode()),
-        ("ce_type", f"{provider}.{event.event_type}".encode()),
-        ("ce_source", f"/providers/{provider}".encode()),
-        ("ce_subject", event.key.encode()),
-        ("content-type", b"application/json"),
-        ("reason", event.reason.value.encode()),
-    ]
-    await services.producer.send(topics.UNROUTED, event.key, _without_card_data(event.raw or raw), headers)
+    record = UnroutedEvent(
+        reference=key_of(provider, event.reference),
+        provider=provider,
+        event_id=event.event_id,
+        event_type=event.event_type,
+        reason=event.reason,
+        received_at=clock.now(),
+        body=_without_card_data(event.raw or raw),
+    )
+    await services.producer.send(
+        topics.UNROUTED, record.reference, services.codec.encode(record), headers_of(record, "gateway")
+    )
     metrics.PRODUCED.labels(topics.UNROUTED).inc()
     metrics.WEBHOOKS.labels(provider, event.reason.value).inc()
     log.info("webhook unrouted", provider=provider, event_id=event.event_id, event_type=event.event_type)

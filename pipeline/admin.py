@@ -14,13 +14,14 @@ from enum import StrEnum
 from time import monotonic, sleep
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -32,7 +33,12 @@ COMPATIBILITY: Final = "FULL_TRANSITIVE"
 _TIMEOUT: Final = 30.0
 _REGISTRY_THREADS: Final = 4
 
-STATEFUL: Final = {"authorization": topics.INTAKE, "capture": topics.AUTHORIZATIONS, "retry": topics.EVENTS}
+STATEFUL: Final = {
+    "authorization": topics.INTAKE,
+    "capture": topics.AUTHORIZATIONS,
+    "retry": topics.EVENTS,
+    "routing": topics.UNROUTED,
+}
 """The stages that keep state, and the topic each keeps it for."""
 
 
@@ -115,12 +121,20 @@ def apply_topics(settings: Settings) -> list[str]:
 
 
 def _wait_until_seen(admin: AdminClient, settings: Settings) -> None:
-    """The controller has it at once; what a broker shows, and a starting stage asks for, follows a moment later."""
+    """The controller has it at once; that a broker shows it, and leads each partition, follows a moment later."""
     deadline = monotonic() + _TIMEOUT
-    while differences := _differences(admin, wanted_topics(settings)):
+    wanted = wanted_topics(settings)
+    while waits := [*map(str, _differences(admin, wanted)), *_leaderless(admin, wanted.values())]:
         if monotonic() > deadline:
-            raise AdminError("the broker does not show what was applied: " + "; ".join(map(str, differences)))
+            raise AdminError("the broker does not show what was applied: " + "; ".join(waits))
         sleep(0.05)
+
+
+def _leaderless(admin: AdminClient, wanted: Iterable[Wanted]) -> list[str]:
+    """The partitions that no broker serves yet."""
+    places = {TopicPartition(t.name, number): OffsetSpec.latest() for t in wanted for number in range(t.partitions)}
+    answers = admin.list_offsets(places, request_timeout=_TIMEOUT)
+    return [f"{place.topic}[{place.partition}] has no leader" for place, it in answers.items() if it.exception()]
 
 
 def diff_topics(settings: Settings) -> list[Difference]:

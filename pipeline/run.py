@@ -16,6 +16,7 @@ PROCESSES: Final[dict[str, str]] = {
     "authorization": "topologies.authorization:run",
     "capture": "topologies.capture:run",
     "retry": "topologies.retry:run",
+    "routing": "topologies.routing:run",
     "ledger": "topologies.ledger:run",
     "relay": "topologies.timer_relay:run",
     **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},

@@ -19,6 +19,7 @@ AUTHORIZATIONS: Final = "payments.authorizations"
 EVENTS: Final = "payments.events"
 JOURNAL: Final = "ledger.journal"
 UNROUTED: Final = "providers.unrouted"
+UNMATCHED: Final = "providers.unmatched"
 HEARTBEAT: Final = "__debezium-heartbeat.payments"
 
 PROVIDERS: Final = ("stripe",)
@@ -77,11 +78,12 @@ class Topic:
 def _flow() -> list[Topic]:
     return [
         Topic(COMMANDS, 30 * DAY, ("producers",), ("intake",)),
-        Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry"), ("authorization",)),
+        Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry", "routing"), ("authorization",)),
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
-        Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger")),
+        Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger", "routing")),
         Topic(JOURNAL, FOREVER, ("ledger",), ("sink",)),
-        Topic(UNROUTED, 30 * DAY, ("gateway",), ()),
+        Topic(UNROUTED, FOREVER, ("gateway", "routing", "relay"), ("routing",)),
+        Topic(UNMATCHED, 90 * DAY, ("routing",), ("operators",), partitions=1),
     ]
 
 
@@ -93,7 +95,7 @@ def _requests() -> list[Topic]:
 
 
 def _timers() -> list[Topic]:
-    writers = ("authorization", "capture", "relay")
+    writers = ("authorization", "capture", "routing", "relay")
     return [Topic(tier(name), seconds + 30 * DAY, writers, ("relay",)) for name, seconds in TIERS.items()]
 
 
@@ -102,7 +104,7 @@ def _public() -> list[Topic]:
 
 
 def _dead_letters() -> list[Topic]:
-    read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, *map(requests, PROVIDERS), *map(tier, TIERS)]
+    read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, UNROUTED, *map(requests, PROVIDERS), *map(tier, TIERS)]
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 
 

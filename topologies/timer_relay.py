@@ -25,6 +25,7 @@ from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.inputs import TimerFired
 from pipeline.messages.timers import Timer
+from pipeline.messages.values import TimerKind
 from pipeline.settings import Settings
 from topologies import metrics
 from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
@@ -98,8 +99,12 @@ def outgoing(codec: Codec, topic: str, waiting: Waiting, now: int) -> Outgoing:
         headers = dead_letter_headers(letter, waiting.trace)
         return Outgoing(topics.dlq(topic), letter.key, codec.encode(letter), headers)
     record = fired(timer, now) if timer.due_at <= now else timer
-    to = topics.INTAKE if record is not timer else topics.tier(tier_for(timer.due_at - now))
+    to = _fires_into(timer) if record is not timer else topics.tier(tier_for(timer.due_at - now))
     return Outgoing(to, timer.payment_id.encode(), codec.encode(record), headers_of(record, STAGE, waiting.trace))
+
+
+def _fires_into(timer: Timer) -> str:
+    return topics.UNROUTED if timer.kind is TimerKind.UNROUTED else topics.INTAKE
 
 
 def fired(timer: Timer, now: int) -> TimerFired:

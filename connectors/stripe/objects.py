@@ -134,6 +134,42 @@ class Pointer(msgspec.Struct, frozen=True):
         return self.payment_intent.id if isinstance(self.payment_intent, Reference) else self.payment_intent
 
 
+class EvidenceDetails(msgspec.Struct, frozen=True):
+    due_by: int | None = None
+
+
+class BalanceTransaction(msgspec.Struct, frozen=True):
+    amount: int = 0
+    fee: int = 0
+    currency: str = ""
+
+
+class Dispute(Pointer, frozen=True, kw_only=True):
+    """A chargeback or an inquiry (`warning_...`)."""
+
+    id: str
+    amount: int = 0
+    currency: str = ""
+    status: str = ""
+    reason: str | None = None
+    evidence_details: EvidenceDetails | None = None
+    balance_transactions: list[BalanceTransaction | str] = []
+
+    @property
+    def due_at(self) -> int | None:
+        """Until when evidence is taken, in milliseconds."""
+        details = self.evidence_details
+        return details.due_by * 1000 if details and details.due_by else None
+
+    def fee(self, *, withdrawn: bool) -> int:
+        """What was charged with the withdrawal, or given back with the reinstatement, in Stripe's minor units; 0 where
+        it is not said, or said in another currency: the settlement report will.
+        """
+        found = [t for t in self.balance_transactions if isinstance(t, BalanceTransaction)]
+        moved = [t for t in found if (t.amount < 0) is withdrawn and t.currency.lower() == self.currency.lower()]
+        return abs(moved[-1].fee) if moved else 0
+
+
 class Intents(msgspec.Struct, frozen=True):
     """A list or search result of payment intents."""
 

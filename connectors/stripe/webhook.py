@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, TypeGuard
 
@@ -27,10 +28,11 @@ from connectors.provider import (
     WebhookRefused,
 )
 from connectors.stripe import answers
-from connectors.stripe.objects import Event, IntentStatus, PaymentIntent, Pointer, Refund, parse
+from connectors.stripe.amounts import from_stripe
+from connectors.stripe.objects import Dispute, Event, IntentStatus, PaymentIntent, Pointer, Refund, parse
 from pipeline import ids
-from pipeline.messages.inputs import ProviderReport
-from pipeline.messages.values import Operation, Outcome, ReportSource
+from pipeline.messages.inputs import DisputeReport, ProviderReport
+from pipeline.messages.values import DisputeStep, Operation, Outcome, ReportSource
 from pipeline.settings import Settings, listed
 
 SIGNATURE: Final = "stripe-signature"
@@ -53,9 +55,9 @@ class StripeWebhooks:
         """See `verify`."""
         verify(raw, headers, self._secrets, now)
 
-    def translate(self, raw: bytes, now: int) -> list[Translated]:
+    def translate(self, raw: bytes, now: int, payment_id: str | None = None) -> list[Translated]:
         """See `translate`."""
-        return translate(raw, now)
+        return translate(raw, now, payment_id)
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -84,8 +86,9 @@ def verify(raw: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: 
         raise WebhookRefused(Refusal.STALE)
 
 
-def translate(raw: bytes, now: int) -> list[Translated]:
+def translate(raw: bytes, now: int, payment_id: str | None = None) -> list[Translated]:
     """What a verified delivery says; `now` (milliseconds) is when it was received, and the reports' time.
+    `payment_id`: whose it is, if that is known from elsewhere.
 
     Raises WebhookRefused for a body that is no event.
     """
@@ -93,7 +96,7 @@ def translate(raw: bytes, now: int) -> list[Translated]:
         event = parse(raw, Event)
         reader = _READERS.get(event.type)
         if reader is not None:
-            return [reader(event, now)]
+            return [reader(event, Received(now, payment_id))]
     except msgspec.MsgspecError as error:
         raise WebhookRefused(Refusal.MALFORMED_BODY) from error
     if event.type in _WITHOUT_EFFECT:
@@ -113,16 +116,29 @@ def _parts(header: str) -> tuple[str, list[str]]:
 
 # Readers: one a kind of event
 
-Reader = Callable[[Event, int], Translated]
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """When a delivery came, in milliseconds, and whose payment it is about, if that is known from elsewhere."""
+
+    at: int
+    payment_id: str | None = None
+
+    def payment(self, tagged: str | None) -> str | None:
+        """Our payment: the one that the object's metadata names, else the one that is known."""
+        return tagged if _is_ours(tagged) else self.payment_id
 
 
-def _authorization(event: Event, now: int) -> Translated:
+Reader = Callable[[Event, Received], Translated]
+
+
+def _authorization(event: Event, received: Received) -> Translated:
     """`processing`, `requires_action`, `payment_failed`: the intent's status says it."""
     intent = parse(event.data.object, PaymentIntent)
-    return _of_attempt(event, intent, answers.of_authorization(intent), now)
+    return _of_attempt(event, intent, answers.of_authorization(intent), received)
 
 
-def _failed(event: Event, now: int) -> Translated:
+def _failed(event: Event, received: Received) -> Translated:
     """The event is the refusal, whatever the intent's status has become by the time the event is made."""
     intent = parse(event.data.object, PaymentIntent)
     answer = answers.of_authorization(intent)
@@ -131,10 +147,10 @@ def _failed(event: Event, now: int) -> Translated:
         answer = msgspec.structs.replace(
             answer, outcome=Outcome.DECLINED, decline=decline or answers.DECLINES.decline("card_declined")
         )
-    return _of_attempt(event, intent, answer, now)
+    return _of_attempt(event, intent, answer, received)
 
 
-def _capturable(event: Event, now: int) -> Translated:
+def _capturable(event: Event, received: Received) -> Translated:
     """The hold stands. Also sent when a capture or a cancel changes what can be captured: of those, only a capture
     that leaves something has no other event.
     """
@@ -142,34 +158,73 @@ def _capturable(event: Event, now: int) -> Translated:
     if intent.status in {IntentStatus.SUCCEEDED, IntentStatus.CANCELED}:
         return Ignored(event_id=event.id, event_type=event.type)
     if intent.amount_received:
-        return _capture(event, intent, now)
-    return _of_attempt(event, intent, answers.of_authorization(intent), now)
+        return _capture(event, intent, received)
+    return _of_attempt(event, intent, answers.of_authorization(intent), received)
 
 
-def _succeeded(event: Event, now: int) -> Translated:
+def _succeeded(event: Event, received: Received) -> Translated:
     """All is captured: by the authorization itself, or by the last capture."""
     intent = parse(event.data.object, PaymentIntent)
     if intent.capture_method == "manual":
-        return _capture(event, intent, now)
-    return _of_attempt(event, intent, answers.of_authorization(intent), now)
+        return _capture(event, intent, received)
+    return _of_attempt(event, intent, answers.of_authorization(intent), received)
 
 
-def _canceled(event: Event, now: int) -> Translated:
+def _canceled(event: Event, received: Received) -> Translated:
     """The hold is given back. An intent without a charge never held anything: its authorization came to nothing."""
     intent = parse(event.data.object, PaymentIntent)
     if intent.charge_id is None:
-        return _of_attempt(event, intent, answers.of_authorization(intent), now)
-    return _report(event, intent, Operation.VOID, answers.of_void(intent), subject=_our_key(event), now=now)
+        return _of_attempt(event, intent, answers.of_authorization(intent), received)
+    return _report(event, intent, Operation.VOID, answers.of_void(intent), subject=_our_key(event), received=received)
 
 
-def _refund(event: Event, now: int) -> Translated:
+def _refund(event: Event, received: Received) -> Translated:
     refund = parse(event.data.object, Refund)
-    payment = refund.tag(answers.PAYMENT)
-    if not _is_ours(payment):
+    payment = received.payment(refund.tag(answers.PAYMENT))
+    if payment is None:
         return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, refund.intent_id)
     subject = _ours(refund.tag(answers.REFUND))
-    return _of_payment(event, payment, Operation.REFUND, answers.of_refund(refund), subject=subject, now=now)
+    return _of_payment(event, payment, Operation.REFUND, answers.of_refund(refund), subject=subject, received=received)
 
+
+def _dispute(event: Event, received: Received) -> Translated:
+    """A dispute names its payment intent only, never our payment. Its funds have events of their own."""
+    dispute = parse(event.data.object, Dispute)
+    step = _STEPS.get(event.type) or _DECISIONS.get(dispute.status)
+    if step is None:
+        return Ignored(event_id=event.id, event_type=event.type)
+    payment, currency = received.payment(None), dispute.currency.upper()
+    if payment is None:
+        return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, dispute.intent_id)
+    return DisputeReport(
+        payment_id=payment,
+        occurred_at=received.at,
+        report_id=ids.derive("stripe-event", event.id),
+        provider=answers.NAME,
+        step=step,
+        dispute_reference=dispute.id,
+        amount=from_stripe(dispute.amount, currency),
+        currency=currency,
+        fee=_fee(dispute, step),
+        reason=dispute.reason,
+        evidence_due_at=dispute.due_at,
+        detail=f"{event.type} {dispute.status}",
+    )
+
+
+def _fee(dispute: Dispute, step: DisputeStep) -> int:
+    if step not in {DisputeStep.FUNDS_WITHDRAWN, DisputeStep.FUNDS_REINSTATED}:
+        return 0
+    return from_stripe(dispute.fee(withdrawn=step is DisputeStep.FUNDS_WITHDRAWN), dispute.currency.upper())
+
+
+_STEPS: Final = {
+    "charge.dispute.created": DisputeStep.OPENED,
+    "charge.dispute.funds_withdrawn": DisputeStep.FUNDS_WITHDRAWN,
+    "charge.dispute.funds_reinstated": DisputeStep.FUNDS_REINSTATED,
+}
+_DECISIONS: Final = {"won": DisputeStep.WON, "lost": DisputeStep.LOST, "warning_closed": DisputeStep.WON}
+"""An inquiry that is closed came to nothing: no money had been withdrawn."""
 
 _READERS: Final[dict[str, Reader]] = {
     "payment_intent.amount_capturable_updated": _capturable,
@@ -183,6 +238,8 @@ _READERS: Final[dict[str, Reader]] = {
     "refund.failed": _refund,
     # What endpoints of API versions before 2024-10-28 are sent instead.
     "charge.refund.updated": _refund,
+    **dict.fromkeys(_STEPS, _dispute),
+    "charge.dispute.closed": _dispute,
 }
 
 ACTED_ON: Final = frozenset(_READERS)
@@ -198,6 +255,8 @@ _WITHOUT_EFFECT: Final = frozenset(
         "charge.captured",
         "charge.updated",
         "charge.expired",
+        # Evidence was handed in: the decision has its own event.
+        "charge.dispute.updated",
         # A running total; the refund's own events have the single amounts.
         "charge.refunded",
     }
@@ -205,7 +264,7 @@ _WITHOUT_EFFECT: Final = frozenset(
 """Event types that repeat what another event of the same fact says."""
 
 
-def _capture(event: Event, intent: PaymentIntent, now: int) -> Translated:
+def _capture(event: Event, intent: PaymentIntent, received: Received) -> Translated:
     """One capture of an intent, of which the event gives totals only.
 
     Ours: the one whose key caused the event, or else the last one, if all money received is ours. A foreign one: what
@@ -218,29 +277,41 @@ def _capture(event: Event, intent: PaymentIntent, now: int) -> Translated:
     # Ours without its tag: the event has an older view of the intent, and the amount is known from the request.
     amount = answers.foreign_capture(intent) if key is None else None
     answer = answers.captured(intent, key or "", amount)
-    return _report(event, intent, Operation.CAPTURE, answer, subject=key, now=now)
+    return _report(event, intent, Operation.CAPTURE, answer, subject=key, received=received)
 
 
-def _of_attempt(event: Event, intent: PaymentIntent, answer: Answer, now: int) -> Translated:
+def _of_attempt(event: Event, intent: PaymentIntent, answer: Answer, received: Received) -> Translated:
     subject = _ours(intent.tag(answers.ATTEMPT))
-    return _report(event, intent, Operation.AUTHORIZE, answer, subject=subject, now=now)
+    return _report(event, intent, Operation.AUTHORIZE, answer, subject=subject, received=received)
 
 
 def _report(
-    event: Event, intent: PaymentIntent, operation: Operation, answer: Answer, *, subject: str | None, now: int
+    event: Event,
+    intent: PaymentIntent,
+    operation: Operation,
+    answer: Answer,
+    *,
+    subject: str | None,
+    received: Received,
 ) -> Translated:
-    payment = intent.tag(answers.PAYMENT)
-    if not _is_ours(payment):
+    payment = received.payment(intent.tag(answers.PAYMENT))
+    if payment is None:
         return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, intent.id)
-    return _of_payment(event, payment, operation, answer, subject=subject, now=now)
+    return _of_payment(event, payment, operation, answer, subject=subject, received=received)
 
 
 def _of_payment(
-    event: Event, payment: str, operation: Operation, answer: Answer, *, subject: str | None, now: int
+    event: Event,
+    payment: str,
+    operation: Operation,
+    answer: Answer,
+    *,
+    subject: str | None,
+    received: Received,
 ) -> ProviderReport:
     return ProviderReport(
         payment_id=payment,
-        occurred_at=now,
+        occurred_at=received.at,
         report_id=ids.derive("stripe-event", event.id),
         provider=answers.NAME,
         source=ReportSource.WEBHOOK,

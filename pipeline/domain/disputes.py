@@ -51,7 +51,7 @@ def _stepped(dispute: Dispute, report: DisputeReport, draft: Draft) -> Dispute:
         case DisputeStep.FUNDS_WITHDRAWN:
             _fact(draft, DisputeFundsWithdrawn, report, dispute.dispute_id, fee=report.fee)
         case DisputeStep.FUNDS_REINSTATED:
-            _fact(draft, DisputeFundsReinstated, report, dispute.dispute_id)
+            _fact(draft, DisputeFundsReinstated, report, dispute.dispute_id, fee=report.fee)
         case DisputeStep.WON if dispute.decision is not DisputeStep.WON:
             after_loss = dispute.decision is DisputeStep.LOST
             _fact(draft, DisputeWon, report, dispute.dispute_id, after_loss=after_loss)

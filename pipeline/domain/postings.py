@@ -148,7 +148,10 @@ def _dispute_withdrawn(fact: DisputeFundsWithdrawn) -> list[Posting]:
 
 
 def _dispute_reinstated(fact: DisputeFundsReinstated) -> list[Posting]:
-    return _move(provider_receivable(fact), disputes_receivable(fact), fact.amount, fact.currency)
+    return [
+        *_move(provider_receivable(fact), disputes_receivable(fact), fact.amount, fact.currency),
+        *_move(provider_receivable(fact), dispute_fees(fact), fact.fee, fact.currency),
+    ]
 
 
 def _dispute_lost(fact: DisputeLost) -> list[Posting]:

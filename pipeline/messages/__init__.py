@@ -10,6 +10,7 @@ from pipeline.messages.inputs import INPUTS
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.public import PaymentEvent
 from pipeline.messages.requests import REQUESTS
+from pipeline.messages.routing import ROUTING
 from pipeline.messages.timers import Timer
 
 RECORDS: tuple[type[Record], ...] = (
@@ -20,6 +21,7 @@ RECORDS: tuple[type[Record], ...] = (
     Timer,
     JournalRecord,
     PaymentEvent,
+    *ROUTING,
     DeadLetter,
 )
 """Every record that has a contract of its own."""

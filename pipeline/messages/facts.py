@@ -269,7 +269,9 @@ class DisputeFundsWithdrawn(DisputeFact, frozen=True, kw_only=True):
 
 
 class DisputeFundsReinstated(DisputeFact, frozen=True, kw_only=True):
-    """The provider gave the disputed money back to us."""
+    """The provider gave the disputed money back to us, and `fee` of what it had charged."""
+
+    fee: Minor = 0
 
 
 class DisputeWon(DisputeFact, frozen=True, kw_only=True):

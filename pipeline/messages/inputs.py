@@ -51,7 +51,12 @@ class DisputeReport(Input, frozen=True, kw_only=True):
     dispute_reference: Annotated[str, msgspec.Meta(description="the provider's id of the dispute, e.g. dp_...")]
     amount: Minor
     currency: str
-    fee: Annotated[int, msgspec.Meta(description="what the provider charges for the step, in minor units")] = 0
+    fee: Annotated[
+        int,
+        msgspec.Meta(
+            description="what the provider charges for a withdrawal, or gives back with a reinstatement; minor units"
+        ),
+    ] = 0
     reason: Annotated[str | None, msgspec.Meta(description="the provider's reason, unchanged")] = None
     evidence_due_at: Millis | None = None
     detail: str | None = None

@@ -81,6 +81,8 @@ class TimerKind(StrEnum):
     RECOVERY = "recovery"
     ACTION_EXPIRY = "action_expiry"
     HOLD_EXPIRY = "hold_expiry"
+    UNROUTED = "unrouted"
+    """An event of a provider still waits for its payment."""
 
 
 class RejectionReason(StrEnum):

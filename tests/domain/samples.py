@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from msgspec.structs import replace
@@ -10,6 +11,7 @@ from pipeline.domain.authorization import Attempt, AttemptStatus, AuthorizationS
 from pipeline.domain.capture import CaptureState, Move, MoveStatus, Phase
 from pipeline.messages.commands import Authorize, Capture, Command, CreateIntent, Refund, RetryNow, SetMethod, Void
 from pipeline.messages.inputs import DisputeReport, ProviderReport, TimerFired
+from pipeline.messages.routing import UnroutedEvent
 from pipeline.messages.values import (
     CaptureMethod,
     DisputeStep,
@@ -61,6 +63,21 @@ def dispute_report(step: DisputeStep, report_id: str | None = None, **fields: An
             "currency": "USD",
             **fields,
         }
+    )
+
+
+def unrouted_event(event_id: str = "evt_1", reference: str = "stripe:pi_1") -> UnroutedEvent:
+    """A dispute that names no payment of ours."""
+    disputed = {"id": "dp_1", "payment_intent": "pi_1", "amount": 10_000, "currency": "usd"}
+    body = {"id": event_id, "type": "charge.dispute.created", "data": {"object": disputed}}
+    return UnroutedEvent(
+        reference=reference,
+        provider="stripe",
+        event_id=event_id,
+        event_type="charge.dispute.created",
+        reason="unknown_payment",
+        received_at=NOW,
+        body=json.dumps(body).encode(),
     )
 
 

@@ -17,8 +17,10 @@ from confluent_kafka import Consumer, TopicPartition
 from gateway.app import create_app
 from gateway.limits import Limits
 from pipeline import ids, topics
+from pipeline.codec import Codec, Registry
 from pipeline.kafka import consumer_config
 from pipeline.messages.inputs import ProviderReport
+from pipeline.messages.routing import UnroutedEvent
 from pipeline.messages.values import Operation, Outcome, ReportSource
 from pipeline.settings import Settings
 from tests.gateway.chain import SILENT, Chain
@@ -138,14 +140,16 @@ def test_an_event_of_no_payment_of_ours_is_kept_raw(running: Running, gateway_se
         answer = deliver(running, body)
         assert (answer.status_code, answer.json()) == (200, {"received": 1})
         message = consumer.poll(10)
-        while message is not None and message.key() != reference.encode():
+        while message is not None and message.key() != f"stripe:{reference}".encode():
             message = consumer.poll(10)
         assert message is not None
-        assert json.loads(message.value())["type"] == "charge.dispute.created"
+        kept = Codec(Registry(gateway_settings.registry_url)).decode(message.value())
+        assert isinstance(kept, UnroutedEvent)
+        assert (kept.event_id, kept.event_type) == (json.loads(body)["id"], "charge.dispute.created")
+        assert json.loads(kept.body)["type"] == "charge.dispute.created"
         assert PAN.encode() not in message.value()
         headers = dict(message.headers() or [])
-        assert headers["ce_id"].decode() == json.loads(body)["id"]
-        assert headers["ce_type"] == b"stripe.charge.dispute.created"
+        assert headers["ce_id"].decode() == kept.event_id
     finally:
         consumer.close()
 

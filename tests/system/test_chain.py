@@ -153,3 +153,31 @@ def test_commands_through_kafka_have_the_same_checks(system: System) -> None:
     until(lambda: system.query("SELECT status FROM payments.payments WHERE payment_id = %s", payment), "it is there")
     facts = system.query("SELECT type FROM payments.facts WHERE payment_id = %s", payment)
     assert facts == [("IntentCreated",)], "the same command twice is one payment"
+
+
+def test_a_dispute_finds_its_payment_and_the_merchant_bears_the_loss(system: System) -> None:
+    """Stripe's dispute names its own payment intent only: the routing stage knows whose that is."""
+    calls = Calls(system)
+    payment = calls.create(token="pm_card_createDispute")
+    calls.post(f"/intents/{payment}/authorize", {}, 200, **WAIT)
+    calls.post(f"/intents/{payment}/capture", {}, 200, **WAIT)
+
+    def dispute() -> dict[str, Any]:
+        found: list[dict[str, Any]] = calls.client.get(f"/intents/{payment}").json()["disputes"]
+        return found[0] if found else {"withdrawn": None, "status": None}
+
+    until(lambda: dispute()["withdrawn"] == "100.00", "the disputed money is withdrawn")
+    with system.simulator() as simulator:
+        reference = dispute()["dispute_reference"]
+        headers = {"Authorization": f"Bearer {system.settings.reveal('stripe_api_key')}"}
+        assert simulator.post(f"/v1/disputes/{reference}/close", headers=headers).is_success
+    until(lambda: dispute()["status"] == "lost", "it is lost")
+    events = [event.dispute.status for event in read(system, "payments.disputed", payment, 2)]
+    assert events == ["open", "lost"]
+    legs = system.query(
+        "SELECT split_part(account, ':', 1), sum(CASE side WHEN 'debit' THEN amount ELSE -amount END)::bigint "
+        "FROM ledger.postings JOIN ledger.entries USING (entry_id) WHERE payment_id = %s GROUP BY 1",
+        payment,
+    )
+    balances = {account: balance for account, balance in legs if balance}
+    assert balances == {"provider_receivable": -1_500, "dispute_fees": 1_500}

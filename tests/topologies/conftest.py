@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from connectors.stripe.webhook import StripeWebhooks
 from pipeline.domain.decision import Schedule
 from pipeline.domain.retry import parse
+from pipeline.domain.routing import HOUR
 from pipeline.settings import PROJECT
 from tests.topologies.driver import Driver
-from topologies import authorization, capture, intake, ledger, retry
+from topologies import authorization, capture, intake, ledger, retry, routing
 from topologies.stage import Stage
 
 SCHEDULE = Schedule()
@@ -23,6 +25,7 @@ TOPOLOGIES: dict[str, Callable[[Stage], None]] = {
     capture.STAGE: partial(capture.topology, schedule=SCHEDULE),
     retry.STAGE: partial(retry.topology, policy=POLICY),
     ledger.STAGE: ledger.topology,
+    routing.STAGE: partial(routing.topology, webhooks={"stripe": StripeWebhooks(())}, patience=HOUR),
 }
 
 

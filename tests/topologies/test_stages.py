@@ -12,15 +12,19 @@ from pipeline import topics
 from pipeline.codec import Codec, LocalIds
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.postings import journal_record
+from pipeline.domain.routing import HOUR
 from pipeline.messages.commands import Capture, CreateIntent, Refund
 from pipeline.messages.facts import AttemptStarted, PaymentAuthorized
-from pipeline.messages.inputs import RetryPlanned
-from pipeline.messages.values import CaptureMethod, DeclineCategory, Operation, Outcome
-from tests.domain.samples import NOW, PAYMENT, VISA, commands, report
+from pipeline.messages.inputs import DisputeReport, RetryPlanned
+from pipeline.messages.timers import Timer
+from pipeline.messages.values import CaptureMethod, DeclineCategory, Operation, Outcome, TimerKind
+from tests.domain.samples import NOW, PAYMENT, VISA, commands, report, unrouted_event
+from tests.domain.test_postings import authorized
 from tests.domain.test_retry import declined, started
 from tests.topologies.conftest import SCHEDULE
 from tests.topologies.driver import Driver, Written
 from topologies.intake import MAX_COMMAND
+from topologies.timer_relay import Waiting, fired, outgoing
 
 CODEC = Codec(LocalIds())
 Drive = Callable[[str], Driver]
@@ -171,3 +175,45 @@ def test_the_samples_begin_with_a_create(drive: Drive) -> None:
     assert isinstance(commands()[0], CreateIntent)
     (written,) = drive("authorization").send(commands()[0])
     assert type(written.record).__name__ == "IntentCreated"
+
+
+# routing
+
+
+def authorized_fact() -> PaymentAuthorized:
+    (found,) = [fact for fact in authorized().facts if isinstance(fact, PaymentAuthorized)]
+    return found
+
+
+def test_routing_learns_from_facts_and_sends_what_waited_to_its_payment(drive: Drive) -> None:
+    routing = drive("routing")
+    (timer,) = routing.send(unrouted_event())
+    assert (timer.topic.split(".")[0], timer.key) == ("timers", b"stripe:pi_1")
+    (learned,) = [
+        written
+        for written in routing.send(authorized_fact(), source=topics.EVENTS)
+        if written.record.reference == "stripe:pi_1"
+    ]
+    assert (learned.topic, learned.key) == (topics.UNROUTED, b"stripe:pi_1")
+    routing.commit()
+    (routed,) = routing.send(learned.record)
+    assert (routed.topic, routed.key) == (topics.INTAKE, PAYMENT.encode())
+    assert isinstance(routed.record, DisputeReport)
+    assert routing.send(learned.record) == []
+
+
+def test_what_waits_in_vain_is_listed_for_operators(drive: Drive) -> None:
+    routing = drive("routing")
+    (timer,) = routing.send(unrouted_event())
+    (listed,) = routing.send(fired(timer.record, NOW + HOUR))
+    assert listed.topic == topics.UNMATCHED
+    assert (listed.record.event_id, listed.record.listed_at) == ("evt_1", NOW + HOUR)
+
+
+def test_an_unrouted_events_timer_fires_where_it_waits() -> None:
+    timer = Timer(
+        timer_id="t", payment_id="stripe:pi_1", kind=TimerKind.UNROUTED, subject_id="evt_1",
+        operation=Operation.AUTHORIZE, generation=1, set_at=NOW, due_at=NOW,
+    )  # fmt: skip
+    out = outgoing(CODEC, topics.tier("1s"), Waiting(timer, None), NOW)
+    assert (out.topic, out.key) == (topics.UNROUTED, b"stripe:pi_1")

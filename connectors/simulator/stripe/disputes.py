@@ -85,7 +85,7 @@ class Disputes:
 
     def _withdraw(self, dispute: Dispute, call: Call) -> Dispute:
         out = self._records.transact(TransactionType.ADJUSTMENT, dispute, -dispute.amount, call, fee=_FEE)
-        withdrawn = self._records.put(replace(dispute, balance_transactions=(out.id,)))
+        withdrawn = self._records.put(replace(dispute, balance_transactions=(out,)))
         self._records.emit(call, "charge.dispute.funds_withdrawn", withdrawn)
         self._enter(Movement.DISPUTED, withdrawn, call)
         return withdrawn
@@ -106,7 +106,7 @@ class Disputes:
 
     def _reinstate(self, dispute: Dispute, call: Call) -> Dispute:
         back = self._records.transact(TransactionType.ADJUSTMENT, dispute, dispute.amount, call, fee=-_FEE)
-        reinstated = self._records.put(replace(dispute, balance_transactions=(*dispute.balance_transactions, back.id)))
+        reinstated = self._records.put(replace(dispute, balance_transactions=(*dispute.balance_transactions, back)))
         self._records.emit(call, "charge.dispute.funds_reinstated", reinstated)
         self._enter(Movement.DISPUTE_WON, reinstated, call)
         return reinstated

@@ -174,7 +174,7 @@ class Dispute(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     due_by: int
     metadata: Metadata = {}
     evidence: Mapping[str, str] = {}
-    balance_transactions: tuple[str, ...] = ()
+    balance_transactions: tuple[BalanceTransaction, ...] = ()
 
 
 class BalanceTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):

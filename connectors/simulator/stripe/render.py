@@ -195,7 +195,7 @@ def dispute(it: Dispute) -> Json:
         "id": it.id,
         "object": "dispute",
         "amount": it.amount,
-        "balance_transactions": it.balance_transactions,
+        "balance_transactions": [transaction(each) for each in it.balance_transactions],
         "charge": it.charge,
         "created": it.created,
         "currency": it.currency,

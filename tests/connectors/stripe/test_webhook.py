@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from connectors.provider import Ignored, Refusal, Unrouted, UnroutedReason, WebhookRefused, Webhooks, open_webhooks
 from connectors.stripe import webhook
 from pipeline import ids
-from pipeline.messages.inputs import ProviderReport
-from pipeline.messages.values import DeclineCategory, Operation, Outcome, ReportSource
+from pipeline.messages.inputs import DisputeReport, ProviderReport
+from pipeline.messages.values import DeclineCategory, DisputeStep, Operation, Outcome, ReportSource
 from pipeline.settings import Settings
 
 SECRET = "whsec_test_secret"
@@ -309,7 +309,7 @@ TYPE, NOBODY = UnroutedReason.UNKNOWN_TYPE, UnroutedReason.UNKNOWN_PAYMENT
         ("refund.created", refund("succeeded", metadata=None, payment_intent=None), NOBODY, "evt_1"),
         ("payment_intent.succeeded", {"id": "pi_2", "status": "succeeded"}, NOBODY, "pi_2"),
         ("payment_intent.succeeded", intent("succeeded", metadata={"payment_id": "shop-1"}), NOBODY, "pi_1"),
-        ("charge.dispute.created", {"id": "dp_1", "payment_intent": "pi_1"}, TYPE, "pi_1"),
+        ("charge.dispute.created", {"id": "dp_1", "payment_intent": "pi_1"}, NOBODY, "pi_1"),
         ("payout.paid", {"id": "po_1"}, TYPE, "po_1"),
         ("an.event.of.tomorrow", [1, 2], TYPE, "evt_1"),
     ],
@@ -317,7 +317,58 @@ TYPE, NOBODY = UnroutedReason.UNKNOWN_TYPE, UnroutedReason.UNKNOWN_PAYMENT
 def test_what_fits_no_payment_is_kept(kind: str, thing: Any, reason: UnroutedReason, key: str) -> None:
     (item,) = webhook.translate(event(kind, thing), NOW)
     assert isinstance(item, Unrouted)
-    assert (item.reason, item.key, item.event_type) == (reason, key, kind)
+    assert (item.reason, item.reference, item.event_type) == (reason, key, kind)
+
+
+def disputed(status: str, *transactions: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": "dp_1",
+        "object": "dispute",
+        "amount": 1_000,
+        "currency": "eur",
+        "payment_intent": "pi_1",
+        "reason": "fraudulent",
+        "status": status,
+        "evidence_details": {"due_by": 1_790_500_000},
+        "balance_transactions": list(transactions),
+    }
+
+
+OUT = {"amount": -1_000, "fee": 1_500, "currency": "eur"}
+BACK = {"amount": 1_000, "fee": -1_500, "currency": "eur"}
+FOREIGN = {"amount": -1_100, "fee": 1_650, "currency": "usd"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "thing", "step", "fee"),
+    [
+        ("created", disputed("needs_response"), DisputeStep.OPENED, 0),
+        ("created", disputed("warning_needs_response"), DisputeStep.OPENED, 0),
+        ("funds_withdrawn", disputed("needs_response", OUT), DisputeStep.FUNDS_WITHDRAWN, 1_500),
+        ("funds_withdrawn", disputed("needs_response", FOREIGN), DisputeStep.FUNDS_WITHDRAWN, 0),
+        ("funds_reinstated", disputed("won", OUT, BACK), DisputeStep.FUNDS_REINSTATED, 1_500),
+        ("closed", disputed("won", OUT, BACK), DisputeStep.WON, 0),
+        ("closed", disputed("lost", OUT), DisputeStep.LOST, 0),
+        ("closed", disputed("warning_closed"), DisputeStep.WON, 0),
+    ],
+)  # fmt: skip
+def test_a_dispute_is_reported_once_its_payment_is_known(kind: str, thing: Any, step: DisputeStep, fee: int) -> None:
+    raw = event(f"charge.dispute.{kind}", thing)
+    (waiting,) = webhook.translate(raw, NOW)
+    assert isinstance(waiting, Unrouted)
+    assert (waiting.reason, waiting.reference) == (NOBODY, "pi_1")
+    (said,) = webhook.translate(raw, NOW, PAYMENT)
+    assert isinstance(said, DisputeReport)
+    assert (said.payment_id, said.step, said.fee) == (PAYMENT, step, fee)
+    assert (said.amount, said.currency, said.dispute_reference) == (1_000, "EUR", "dp_1")
+    assert said.evidence_due_at == 1_790_500_000_000
+
+
+def test_a_refund_at_stripes_console_is_reported_once_its_payment_is_known() -> None:
+    raw = event("refund.created", refund("succeeded", metadata={}))
+    (said,) = webhook.translate(raw, NOW, PAYMENT)
+    assert isinstance(said, ProviderReport)
+    assert (said.payment_id, said.subject_id, said.operation_reference) == (PAYMENT, None, "re_1")
 
 
 @pytest.mark.parametrize("kind", ["charge.refunded", "charge.captured", "charge.succeeded", "payment_intent.created"])
