@@ -58,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60, help="how long the load lasts")
     parser.add_argument("--workers", type=int, default=160, help="payments under way at any time")
     parser.add_argument("--rate", type=float, default=100, help="payments a second of the latency run")
-    parser.add_argument("--partitions", type=int, default=4, help="partitions a topic")
+    parser.add_argument("--partitions", type=int, default=1, help="partitions a topic")
     return parser.parse_args()
 
 

@@ -94,7 +94,7 @@ def supervise() -> None:
 
 @app.command()
 def demo() -> None:
-    """Bring the system up, drive ten payments through it, and show what became of them."""
+    """Bring the system up, drive payments of every kind through it, and show what became of them."""
     from pipeline.demo import main  # noqa: PLC0415 - only here
 
     raise typer.Exit(main(console))

@@ -186,6 +186,16 @@ class Stage:
             found = self.api.get(payment)
         return found
 
+    def dispute(self, payment: str, so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The payment's dispute once it is `so`. Raises DemoError."""
+        deadline = monotonic() + PATIENCE
+        while not (found := self.api.get(payment)["disputes"]) or not so(found[0]):
+            if monotonic() > deadline:
+                raise DemoError(f"the dispute of {payment} is {found} after {PATIENCE:.0f} s")
+            sleep(0.1)
+        first: dict[str, Any] = found[0]
+        return first
+
     def entries(self, payment: str) -> int:
         """How many journal entries a payment has."""
         with psycopg.connect(self.settings.reveal("postgres_reader_url")) as connection:
@@ -307,6 +317,18 @@ def duplicate_webhook(stage: Stage) -> str:
     return f"{sent} webhooks again, still {before} journal entries"
 
 
+def disputed(stage: Stage) -> str:
+    """Disputed by the cardholder, and lost"""
+    payment = stage.made(stage.api.create("25.00", "USD", "pm_card_createDispute"))
+    stage.api.command(payment, "authorize")
+    stage.api.command(payment, "capture")
+    reference = stage.dispute(payment, lambda dispute: dispute["withdrawn"] == "25.00")["dispute_reference"]
+    headers = {"Authorization": f"Bearer {stage.settings.reveal('stripe_api_key')}"}
+    stage.simulator.post(f"/v1/disputes/{reference}/close", headers=headers).raise_for_status()
+    stage.dispute(payment, lambda dispute: dispute["status"] == "lost")
+    return "25.00 withdrawn by the provider, found by its reference, borne by the merchant"
+
+
 SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     captured,
     automatic,
@@ -318,13 +340,14 @@ SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     through_kafka,
     duplicate_request,
     duplicate_webhook,
+    disputed,
 )
 
 
 def main(console: Console) -> int:
     """Play every scene; returns the exit status."""
     settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
-    results = Table("", "payment", "what came of it", "", title="Ten payments")
+    results = Table("", "payment", "what came of it", "", title="The payments")
     failures: list[str] = []
     base = f"http://{settings.gateway_host}:{settings.gateway_port}/api/v1"
     key = create_key(settings.reveal("postgres_gateway_url"), MERCHANT)
