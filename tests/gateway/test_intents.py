@@ -178,7 +178,7 @@ def test_a_soft_decline_says_that_a_retry_is_scheduled(client: Client, chain: Ch
     retry = answer.json()["intent"]["retry"]
     assert retry["due_at"] > retry["scheduled_at"]
     assert retry["due_at"].endswith("Z")
-    assert (retry["rule"], retry["attempt_number"], retry["moved_by"]) == ("soft_decline", 2, [])
+    assert (retry["rule"], retry["attempt_number"]) == ("insufficient_funds", 2)
     assert retry["decline"]["category"] == "soft"
     again = client.post(path(made, "retry-now"), **WAIT)
     assert again.status_code == 402
