@@ -22,6 +22,7 @@ from gateway.payments import Operation, Outcome, Target
 from gateway.problems import FieldError, Problem
 from gateway.schemas import (
     AuthorizeIn,
+    CancelIn,
     CaptureIn,
     CreateIntentIn,
     PaymentMethodIn,
@@ -337,7 +338,7 @@ def _capture(common: Common, taken: CaptureIn, currency: str) -> Command:
     return Capture(**common.fields(), amount=_optional_amount(taken.amount, currency), final=taken.final)
 
 
-def _void(common: Common, taken: VoidIn, _currency: str) -> Command:
+def _void(common: Common, taken: VoidIn | CancelIn, _currency: str) -> Command:
     return Void(**common.fields(), reason=taken.reason)
 
 
@@ -353,6 +354,7 @@ SET_METHOD: Final = Action(SetMethodIn, _set_method)
 AUTHORIZE: Final = Action(AuthorizeIn, _authorize)
 CAPTURE: Final = Action(CaptureIn, _capture)
 VOID: Final = Action(VoidIn, _void)
+CANCEL: Final = Action(CancelIn, _void)
 REFUND: Final = Action(RefundIn, _refund)
 RETRY_NOW: Final = Action(RetryNowIn, _retry_now)
 

@@ -19,6 +19,7 @@ from gateway.keys import Scope
 from gateway.problems import Kind
 from gateway.schemas import (
     AuthorizeIn,
+    CancelIn,
     CaptureIn,
     CreateIntentIn,
     HealthOut,
@@ -154,6 +155,9 @@ _INTENTS: Final = (
              "Refund captured money, whole or in part", RefundIn, Scope.PAYMENTS_REFUND, declines=False),
     _command("POST", f"{INTENT}/retry-now", "retryNow", act(intents.RETRY_NOW, Scope.PAYMENTS_WRITE),
              "Make the scheduled retry at once", RetryNowIn, Scope.PAYMENTS_WRITE, declines=True),
+    _command("POST", f"{INTENT}/cancel", "cancel", act(intents.CANCEL, Scope.PAYMENTS_WRITE),
+             "Call the payment off: its scheduled retry, and a hold if there is one", CancelIn, Scope.PAYMENTS_WRITE,
+             declines=False),
     ApiRoute(
         "GET", f"{INTENT}/operations/{{operation_id}}", "getOperation", intents.read_operation,
         "Read what became of a command", {200: (OperationOut, "Its state.")},

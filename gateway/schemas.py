@@ -81,6 +81,12 @@ class VoidIn(Taken):
     reason: Reason | None = None
 
 
+class CancelIn(Taken):
+    """Call the payment off: no scheduled retry will be made, and nothing stays held."""
+
+    reason: Reason | None = None
+
+
 class RefundIn(Taken):
     """Give captured money back."""
 
@@ -157,10 +163,17 @@ class MoveOut(Given):
 
 
 class RetryOut(Given):
-    """The retry that is scheduled."""
+    """The retry that is scheduled, when, and why. `POST …/retry-now` makes it at once, `POST …/cancel` calls it off."""
 
     due_at: Time
-    rule: str
+    rule: Annotated[str, Field(description="The retry policy's rule.", examples=["insufficient_funds"])]
+    scheduled_at: Time
+    attempt_number: Annotated[int, Field(description="The number that the attempt will have.")]
+    moved_by: Annotated[
+        list[str],
+        Field(description="What put it off beyond the rule's delay.", examples=[["payday", "hours"]]),
+    ]
+    decline: Annotated[DeclineOut | None, Field(description="The decline that it answers.")] = None
 
 
 class DisputeOut(Given):

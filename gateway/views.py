@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline import money
-from pipeline.domain.projection import PaymentStatus, PaymentView
+from pipeline.domain.projection import PaymentStatus, PaymentView, RetryView
 from pipeline.messages.commands import CreateIntent
 
 Json = dict[str, Any]
@@ -31,8 +31,14 @@ def intent(view: Json) -> Json:
     if view["hold"]:
         shown["hold"] = _shaped(view["hold"], currency, ("amount", "remaining"), ("expires_at",))
     if view["retry"]:
-        shown["retry"] = _shaped(view["retry"], currency, (), ("due_at",))
+        shown["retry"] = _retry(view["retry"])
     return shown
+
+
+def _retry(retry: Json) -> Json:
+    """A view that was folded before a field existed has its default."""
+    whole = msgspec.to_builtins(msgspec.convert(retry, RetryView))
+    return _shaped(whole, "", (), ("due_at", "scheduled_at"))
 
 
 def accepted(command: CreateIntent) -> Json:

@@ -648,6 +648,7 @@ def _planned(state: AuthorizationState, item: Input, schedule: Schedule) -> Resu
         attempt_id=attempt.attempt_id,
         due_at=item.due_at,
         rule=item.rule,
+        moved_by=item.moved_by,
     )
     draft.timer(TimerKind.RETRY, attempt.attempt_id, Operation.AUTHORIZE, 0, item.due_at)
     return draft.done(replace(state, status=Status.RETRY_SCHEDULED))

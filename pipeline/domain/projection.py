@@ -141,10 +141,15 @@ class HoldView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetryView(msgspec.Struct, frozen=True, kw_only=True):
-    """The retry that is scheduled, and the policy's rule that scheduled it."""
+    """The retry that is scheduled, and why: the decline it answers, the policy's rule, what put it off further."""
 
     due_at: int
     rule: str
+    scheduled_at: int = 0
+    attempt_number: int = 0
+    """The number that the attempt will have."""
+    moved_by: tuple[str, ...] = ()
+    decline: Decline | None = None
 
 
 class RejectionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,7 +320,15 @@ def _declined(view: PaymentView, fact: AttemptDeclined) -> PaymentView:
 
 
 def _retry_scheduled(view: PaymentView, fact: RetryScheduled) -> PaymentView:
-    return replace(view, retry=RetryView(due_at=fact.due_at, rule=fact.rule), status=PaymentStatus.RETRY_SCHEDULED)
+    retry = RetryView(
+        due_at=fact.due_at,
+        rule=fact.rule,
+        scheduled_at=fact.occurred_at,
+        attempt_number=len(view.attempts) + 1,
+        moved_by=tuple(fact.moved_by),
+        decline=view.decline,
+    )
+    return replace(view, retry=retry, status=PaymentStatus.RETRY_SCHEDULED)
 
 
 def _failed(view: PaymentView, fact: PaymentFailed) -> PaymentView:

@@ -118,6 +118,9 @@ class RetryScheduled(Fact, frozen=True, kw_only=True):
     attempt_id: Annotated[str, msgspec.Meta(description="the declined attempt")]
     due_at: Millis
     rule: str
+    moved_by: Annotated[
+        list[str], msgspec.Meta(description="what put it off beyond the rule's delay: network limits, payday, hours")
+    ] = []
 
 
 class PaymentFailed(Fact, frozen=True, kw_only=True):

@@ -88,6 +88,9 @@ class RetryPlanned(Input, frozen=True, kw_only=True):
     attempt_id: Annotated[str, msgspec.Meta(description="the declined attempt")]
     due_at: Millis
     rule: Annotated[str, msgspec.Meta(description="the policy's rule, by name")]
+    moved_by: Annotated[
+        list[str], msgspec.Meta(description="what put it off beyond the rule's delay: network limits, payday, hours")
+    ] = []
 
     @property
     def input_id(self) -> str:

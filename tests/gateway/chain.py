@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from time import sleep
 from typing import Final
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.postgres.rows import Arrival, Books
 from connectors.provider import Answer, report_of
@@ -89,7 +90,7 @@ class Chain:
         ends = []
         for partition in found:
             place = TopicPartition(topics.INTAKE, partition)
-            place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+            place.offset = _end_of(consumer, place)
             ends.append(place)
         consumer.assign(ends)
         return consumer
@@ -170,6 +171,18 @@ def _approve(request: AuthorizeRequest) -> Answer:
 def _decline(category: DeclineCategory, code: str) -> Answer:
     decline = Decline(category=category, code=code, raw_code=code, message="Your card was declined.")
     return Answer(outcome=Outcome.DECLINED, decline=decline)
+
+
+def _end_of(consumer: Consumer, place: TopicPartition) -> int:
+    """The end of a partition; one that was made a moment ago may have no leader yet."""
+    for _ in range(100):
+        try:
+            return int(consumer.get_watermark_offsets(place, timeout=10)[1])
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION:
+                raise
+            sleep(0.1)
+    raise TimeoutError(f"{place.topic} has no leader")
 
 
 _AUTHORIZATIONS: Final[dict[str, Callable[[AuthorizeRequest], Answer | None]]] = {

@@ -175,10 +175,22 @@ def test_a_soft_decline_says_that_a_retry_is_scheduled(client: Client, chain: Ch
     answer = client.post(path(made, "authorize"), **WAIT)
     assert answer.status_code == 402
     assert answer.json()["intent"]["status"] == "retry_scheduled"
-    assert answer.json()["intent"]["retry"]["due_at"].endswith("Z")
+    retry = answer.json()["intent"]["retry"]
+    assert retry["due_at"] > retry["scheduled_at"]
+    assert retry["due_at"].endswith("Z")
+    assert (retry["rule"], retry["attempt_number"]) == ("insufficient_funds", 2)
+    assert retry["decline"]["category"] == "soft"
     again = client.post(path(made, "retry-now"), **WAIT)
     assert again.status_code == 402
     assert len(again.json()["intent"]["attempts"]) == 2
+
+
+def test_cancel_calls_a_scheduled_retry_off(client: Client, chain: Chain) -> None:
+    made = client.create(SOFT)
+    client.post(path(made, "authorize"), **WAIT)
+    answer = client.post(path(made, "cancel"), {"reason": "the order was withdrawn"}, **WAIT)
+    assert (answer.status_code, answer.json()["status"], answer.json()["retry"]) == (200, "canceled", None)
+    assert client.post(path(made, "retry-now"), **WAIT).json()["type"] == "/problems/payment_canceled"
 
 
 def test_a_customer_action_is_told_at_once(client: Client, chain: Chain) -> None:
@@ -284,6 +296,7 @@ def test_another_merchants_payment_does_not_exist(make_client: MakeClient, chain
         ("POST", "void", None),
         ("POST", "refund", None),
         ("POST", "retry-now", None),
+        ("POST", "cancel", None),
     ]:
         answer = theirs.send(method, path(made, action), body)
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not_found")
@@ -301,7 +314,7 @@ def test_what_is_no_payment_is_404(client: Client, name: str) -> None:
 SCOPES = {
     Scope.PAYMENTS_WRITE: [
         ("POST", ""), ("PUT", "/{id}/method"), ("POST", "/{id}/authorize"), ("POST", "/{id}/capture"),
-        ("POST", "/{id}/void"), ("POST", "/{id}/retry-now"),
+        ("POST", "/{id}/void"), ("POST", "/{id}/retry-now"), ("POST", "/{id}/cancel"),
     ],
     Scope.PAYMENTS_READ: [("GET", ""), ("GET", "/{id}"), ("GET", "/{id}/operations/x")],
     Scope.PAYMENTS_REFUND: [("POST", "/{id}/refund")],
