@@ -12,6 +12,7 @@ import psycopg
 
 from connectors.postgres import statements
 from pipeline.codec import Codec
+from pipeline.domain.hash_chain import Link, content_of, origin
 from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
 from pipeline.headers import traceparent
 from pipeline.messages.facts import Fact
@@ -21,19 +22,28 @@ from pipeline.messages.public import PaymentEvent
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A journal record with its place in the topic."""
+    """A journal record with its place in the topic. `behind`: the offset of the record it had to wait for."""
 
     record: JournalRecord
     fact: Fact
     raw: bytes
     partition: int
     offset: int
+    behind: int = -1
+
+    @property
+    def turn(self) -> tuple[int, int, int]:
+        """What orders the hash chain. It depends on the log alone, not on how it was batched."""
+        return (self.partition, max(self.offset, self.behind), self.fact.sequence)
 
 
 @dataclass(slots=True)
 class Books:
-    """The rows of a batch: collected while it is folded, written at its end."""
+    """The rows of a batch: collected while it is folded, written at its end. `heads`: the last link of each
+    partition's hash chain, as far as it is known; the others are looked up.
+    """
 
+    heads: dict[int, Link] = field(default_factory=dict)
     facts: list[Arrival] = field(default_factory=list)
     views: dict[str, PaymentView] = field(default_factory=dict)
     operations: dict[tuple[str, str], tuple[Fact, OperationUpdate]] = field(default_factory=dict)
@@ -62,7 +72,7 @@ class Books:
             self._put_aside(cursor)
             if not self.facts:
                 return
-            _copy(cursor, statements.COPY_FACTS, map(_fact_row, self.facts))
+            self._write_facts(cursor)
             self._write_ledger(cursor)
             cursor.execute(statements.UPSERT_PAYMENTS, _columns(map(_payment_row, self.views.values())))
             if self.operations:
@@ -86,6 +96,23 @@ class Books:
             cursor.execute(statements.KEEP_CONFLICT, (*place, arrival.raw, arrival.partition, arrival.offset))
         for payment, sequence in self.unparked:
             cursor.execute(statements.UNPARK, (payment, sequence))
+
+    def _write_facts(self, cursor: psycopg.Cursor[Any]) -> None:
+        """The facts, chained."""
+        self.facts.sort(key=lambda arrival: arrival.turn)
+        self._look_up_heads(cursor)
+        _copy(cursor, statements.COPY_FACTS, ((*_fact_row(fact), *self._link(fact)) for fact in self.facts))
+
+    def _look_up_heads(self, cursor: psycopg.Cursor[Any]) -> None:
+        for partition in {arrival.partition for arrival in self.facts} - self.heads.keys():
+            row = cursor.execute(statements.CHAIN_HEAD, (partition,)).fetchone()
+            self.heads[partition] = Link(*row) if row else origin(partition)
+
+    def _link(self, arrival: Arrival) -> tuple[int, bytes]:
+        partition, record = arrival.partition, arrival.record
+        content = content_of(partition, arrival.offset, arrival.fact, record.fact, record.entry)
+        link = self.heads[partition] = self.heads[partition].next(content)
+        return link.position, link.hash
 
     def _write_ledger(self, cursor: psycopg.Cursor[Any]) -> None:
         posted = [arrival for arrival in self.facts if arrival.record.entry]

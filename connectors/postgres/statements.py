@@ -17,6 +17,11 @@ SELECT fact_id FROM payments.facts
   JOIN unnest(%s::uuid[], %s::bigint[]) AS place (payment_id, sequence) USING (payment_id, sequence)
 """
 
+CHAIN_HEAD: Final = """
+SELECT chain_position, chain_hash FROM payments.facts WHERE journal_partition = %s
+ ORDER BY chain_position DESC LIMIT 1
+"""
+
 TAKE_OVER: Final = """
 INSERT INTO sink.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
 ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
@@ -61,8 +66,8 @@ ON CONFLICT (payment_id, operation_id) DO UPDATE
 """
 
 COPY_FACTS: Final = """
-COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset) FROM
-STDIN
+COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset,
+                     chain_position, chain_hash) FROM STDIN
 """
 
 COPY_ENTRIES: Final = """
