@@ -74,9 +74,9 @@ class Books:
                 return
             self._write_facts(cursor)
             self._write_ledger(cursor)
-            cursor.execute(statements.UPSERT_PAYMENTS, _columns(map(_payment_row, self.views.values())))
+            cursor.execute(statements.UPSERT_PAYMENTS, columns(map(payment_row, self.views.values())))
             if self.operations:
-                cursor.execute(statements.UPSERT_OPERATIONS, _columns(map(_operation_row, self.operations.values())))
+                cursor.execute(statements.UPSERT_OPERATIONS, columns(map(_operation_row, self.operations.values())))
             self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
 
@@ -124,7 +124,7 @@ class Books:
         """In and out again: Debezium reads the insert from the write-ahead log, the table stays empty."""
         if not self.events:
             return
-        cursor.execute(statements.INSERT_OUTBOX, _columns(_outbox_row(event, codec) for event in self.events))
+        cursor.execute(statements.INSERT_OUTBOX, columns(_outbox_row(event, codec) for event in self.events))
         cursor.execute(statements.EMPTY_OUTBOX, [[event.event_id for event in self.events]])
 
 
@@ -134,7 +134,7 @@ def _copy(cursor: psycopg.Cursor[Any], statement: str, rows: Iterable[Sequence[A
             copy.write_row(row)
 
 
-def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     """Rows turned into one array a column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -171,7 +171,8 @@ def _posting_rows(arrival: Arrival) -> Iterable[tuple[Any, ...]]:
         yield (entry.entry_id, leg, posting.account, posting.side.value, posting.amount, posting.currency)
 
 
-def _payment_row(view: PaymentView) -> tuple[Any, ...]:
+def payment_row(view: PaymentView) -> tuple[Any, ...]:
+    """A payment's row, as `statements.UPSERT_PAYMENTS` takes it."""
     return (
         view.payment_id,
         view.merchant_id,

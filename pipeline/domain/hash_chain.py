@@ -75,11 +75,6 @@ def _entry(partition: int, offset: int, entry: JournalEntry) -> tuple[Any, ...]:
     )
 
 
-def compact(text: str) -> bytes:
-    """The content that Postgres made as JSON text (with spaces), in its compact form."""
-    return _encode(_decode(text))
-
-
 def parts(content: bytes) -> list[Any]:
     """The content, taken apart."""
     found: list[Any] = _decode(content)

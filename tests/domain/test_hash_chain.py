@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from msgspec.structs import replace
 
-from pipeline.domain.hash_chain import compact, content_of, origin, parts, summary
+from pipeline.domain.hash_chain import content_of, origin, parts, summary
 from pipeline.domain.postings import entry_of
 from tests.domain.test_postings import authorized
 
@@ -50,7 +50,3 @@ def test_every_change_changes_the_content() -> None:
         content_of(3, 7, AUTHORIZED, b"body", replace(ENTRY, postings=[replace(legs[0], account="x"), legs[1]])),
     ]
     assert len({CONTENT, *changed}) == len(changed) + 1
-
-
-def test_text_of_postgres_is_brought_into_the_compact_form() -> None:
-    assert compact(json.dumps(parts(CONTENT))) == CONTENT

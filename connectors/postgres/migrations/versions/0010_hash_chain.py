@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic import op
 
-from pipeline.domain.hash_chain import compact, origin
+from pipeline.domain.hash_chain import Link, origin
 
 revision = "0010"
 down_revision = "0002"
@@ -22,19 +22,19 @@ ALTER TABLE payments.facts ADD COLUMN chain_position bigint, ADD COLUMN chain_ha
 CONTENT = """
 CREATE VIEW ledger.journal_content AS
 SELECT f.journal_partition, f.chain_position, f.chain_hash, f.fact_id,
-       json_build_array(
-           f.journal_partition, f.journal_offset, f.payment_id, f.sequence, f.fact_id, f.type,
-           (extract(epoch FROM f.occurred_at) * 1000000)::bigint, encode(sha256(f.body), 'hex'),
-           CASE WHEN e.entry_id IS NOT NULL THEN json_build_array(
-               e.entry_id, e.payment_id, (extract(epoch FROM e.occurred_at) * 1000000)::bigint, e.description,
-               e.journal_partition, e.journal_offset, e.legs,
-               (SELECT coalesce(json_agg(json_build_array(p.account, p.side, p.amount, p.currency) ORDER BY p.leg),
-                                '[]')
-                  FROM ledger.postings AS p WHERE p.entry_id = e.entry_id)) END)::text AS content
+       format('[%s,%s,"%s",%s,"%s",%s,%s,"%s",%s]',
+              f.journal_partition, f.journal_offset, f.payment_id, f.sequence, f.fact_id, to_json(f.type),
+              (extract(epoch FROM f.occurred_at) * 1000000)::bigint, encode(sha256(f.body), 'hex'),
+              CASE WHEN e.entry_id IS NULL THEN 'null' ELSE
+              format('["%s","%s",%s,%s,%s,%s,%s,[%s]]',
+                     e.entry_id, e.payment_id, (extract(epoch FROM e.occurred_at) * 1000000)::bigint,
+                     to_json(e.description), e.journal_partition, e.journal_offset, e.legs,
+                     (SELECT string_agg(format('[%s,%s,%s,%s]', to_json(p.account), to_json(p.side), p.amount,
+                                               to_json(p.currency)), ',' ORDER BY p.leg)
+                        FROM ledger.postings AS p WHERE p.entry_id = e.entry_id)) END) AS content
   FROM payments.facts AS f LEFT JOIN ledger.entries AS e USING (fact_id);
 COMMENT ON VIEW ledger.journal_content IS
-    'What each link of the hash chain covers, as the rows have it; a link is SHA-256(the link before || content '
-    'without spaces)';
+    'What each link of the hash chain covers, as the rows have it: a link is SHA-256(the link before || content)';
 GRANT SELECT ON ledger.journal_content TO payments_reader;
 """
 
@@ -71,11 +71,11 @@ def upgrade() -> None:
 
 def _chain(connection: Any) -> None:
     """Chain what is there."""
-    heads = {}
+    heads: dict[int, Link] = {}
     with connection.cursor(name="unchained") as rows, connection.cursor() as cursor:
         rows.execute(UNCHAINED)
         for payment, sequence, partition, content in rows:
-            link = heads.get(partition, origin(partition)).next(compact(content))
+            link = heads.get(partition, origin(partition)).next(content.encode())
             heads[partition] = link
             cursor.execute(CHAIN, (link.position, link.hash, payment, sequence))
 
