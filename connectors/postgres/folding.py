@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import psycopg
@@ -78,12 +78,13 @@ class Folding:
             self._conflict(arrival)
 
     def _fold_payment(self, view: PaymentView | None, waiting: dict[int, Arrival]) -> None:
-        following = view.sequence + 1 if view else 1
+        following, behind = view.sequence + 1 if view else 1, -1
         self._known += [waiting.pop(sequence) for sequence in sorted(waiting) if sequence < following]
         while following in waiting:
             arrival = waiting.pop(following)
             view = apply(view, arrival.fact)
-            self.books.add(arrival, view)
+            self.books.add(arrival if arrival.offset > behind else replace(arrival, behind=behind), view)
+            behind = max(behind, arrival.offset)
             following += 1
         for arrival in waiting.values():
             self._park(arrival, following)

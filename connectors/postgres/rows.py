@@ -12,6 +12,7 @@ import psycopg
 
 from connectors.postgres import statements
 from pipeline.codec import Codec
+from pipeline.domain.hash_chain import Link, content_of, origin
 from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
 from pipeline.headers import traceparent
 from pipeline.messages.facts import Fact
@@ -21,19 +22,28 @@ from pipeline.messages.public import PaymentEvent
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A journal record with its place in the topic."""
+    """A journal record with its place in the topic. `behind`: the offset of the record it had to wait for."""
 
     record: JournalRecord
     fact: Fact
     raw: bytes
     partition: int
     offset: int
+    behind: int = -1
+
+    @property
+    def turn(self) -> tuple[int, int, int]:
+        """What orders the hash chain. It depends on the log alone, not on how it was batched."""
+        return (self.partition, max(self.offset, self.behind), self.fact.sequence)
 
 
 @dataclass(slots=True)
 class Books:
-    """The rows of a batch: collected while it is folded, written at its end."""
+    """The rows of a batch: collected while it is folded, written at its end. `heads`: the last link of each
+    partition's hash chain, as far as it is known; the others are looked up.
+    """
 
+    heads: dict[int, Link] = field(default_factory=dict)
     facts: list[Arrival] = field(default_factory=list)
     views: dict[str, PaymentView] = field(default_factory=dict)
     operations: dict[tuple[str, str], tuple[Fact, OperationUpdate]] = field(default_factory=dict)
@@ -62,11 +72,11 @@ class Books:
             self._put_aside(cursor)
             if not self.facts:
                 return
-            _copy(cursor, statements.COPY_FACTS, map(_fact_row, self.facts))
+            self._write_facts(cursor)
             self._write_ledger(cursor)
-            cursor.execute(statements.UPSERT_PAYMENTS, _columns(map(_payment_row, self.views.values())))
+            cursor.execute(statements.UPSERT_PAYMENTS, columns(map(payment_row, self.views.values())))
             if self.operations:
-                cursor.execute(statements.UPSERT_OPERATIONS, _columns(map(_operation_row, self.operations.values())))
+                cursor.execute(statements.UPSERT_OPERATIONS, columns(map(_operation_row, self.operations.values())))
             self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
 
@@ -87,6 +97,23 @@ class Books:
         for payment, sequence in self.unparked:
             cursor.execute(statements.UNPARK, (payment, sequence))
 
+    def _write_facts(self, cursor: psycopg.Cursor[Any]) -> None:
+        """The facts, chained."""
+        self.facts.sort(key=lambda arrival: arrival.turn)
+        self._look_up_heads(cursor)
+        _copy(cursor, statements.COPY_FACTS, ((*_fact_row(fact), *self._link(fact)) for fact in self.facts))
+
+    def _look_up_heads(self, cursor: psycopg.Cursor[Any]) -> None:
+        for partition in {arrival.partition for arrival in self.facts} - self.heads.keys():
+            row = cursor.execute(statements.CHAIN_HEAD, (partition,)).fetchone()
+            self.heads[partition] = Link(*row) if row else origin(partition)
+
+    def _link(self, arrival: Arrival) -> tuple[int, bytes]:
+        partition, record = arrival.partition, arrival.record
+        content = content_of(partition, arrival.offset, arrival.fact, record.fact, record.entry)
+        link = self.heads[partition] = self.heads[partition].next(content)
+        return link.position, link.hash
+
     def _write_ledger(self, cursor: psycopg.Cursor[Any]) -> None:
         posted = [arrival for arrival in self.facts if arrival.record.entry]
         if posted:
@@ -97,7 +124,7 @@ class Books:
         """In and out again: Debezium reads the insert from the write-ahead log, the table stays empty."""
         if not self.events:
             return
-        cursor.execute(statements.INSERT_OUTBOX, _columns(_outbox_row(event, codec) for event in self.events))
+        cursor.execute(statements.INSERT_OUTBOX, columns(_outbox_row(event, codec) for event in self.events))
         cursor.execute(statements.EMPTY_OUTBOX, [[event.event_id for event in self.events]])
 
 
@@ -107,7 +134,7 @@ def _copy(cursor: psycopg.Cursor[Any], statement: str, rows: Iterable[Sequence[A
             copy.write_row(row)
 
 
-def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     """Rows turned into one array a column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -144,7 +171,8 @@ def _posting_rows(arrival: Arrival) -> Iterable[tuple[Any, ...]]:
         yield (entry.entry_id, leg, posting.account, posting.side.value, posting.amount, posting.currency)
 
 
-def _payment_row(view: PaymentView) -> tuple[Any, ...]:
+def payment_row(view: PaymentView) -> tuple[Any, ...]:
+    """A payment's row, as `statements.UPSERT_PAYMENTS` takes it."""
     return (
         view.payment_id,
         view.merchant_id,

@@ -26,6 +26,7 @@ from connectors.postgres.folding import Folding, arrival_of
 from connectors.postgres.rows import Arrival, Books
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
+from pipeline.domain.hash_chain import Link
 from pipeline.domain.projection import PaymentView
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
@@ -100,6 +101,7 @@ class Sink:
     codec: Codec
     dead_letters: Producer
     views: ViewCache = field(default_factory=ViewCache)
+    heads: dict[int, Link] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
     expected: dict[int, int] = field(default_factory=dict)
     stopping: bool = False
@@ -146,12 +148,13 @@ class Sink:
         following = {message.partition(): message.offset() + 1 for message, _ in batch}
         with self.connection.transaction():
             self._advance(following)
-            folding = Folding(self.connection, self.codec)
+            folding = Folding(self.connection, self.codec, Books(dict(self.heads)))
             payments = folding.take(arrival for _, arrival in batch if arrival)
             books = folding.fold(self.views.load(self.connection, payments))
             books.write(self.connection, self.codec)
         self.expected.update(following)
         self.views.keep(books.views.values())
+        self.heads = books.heads
         return books
 
     def _isolate(self, batch: Batch, error: Exception) -> None:
@@ -221,7 +224,7 @@ class Sink:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Take the partitions over: a new epoch each, and on from where Postgres says."""
-        self.views.forget()
+        self._forget()
         for place in partitions:
             row = self.connection.execute(statements.TAKE_OVER, (place.topic, place.partition)).fetchone()
             assert row is not None
@@ -232,10 +235,15 @@ class Sink:
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.views.forget()
+        self._forget()
         for place in partitions:
             self.epochs.pop(place.partition, None)
             self.expected.pop(place.partition, None)
+
+    def _forget(self) -> None:
+        """What was kept of partitions that another instance may have written to."""
+        self.views.forget()
+        self.heads.clear()
 
     def _count_waiting(self) -> None:
         row = self.connection.execute(statements.COUNT_WAITING).fetchone()

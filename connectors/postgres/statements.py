@@ -17,6 +17,11 @@ SELECT fact_id FROM payments.facts
   JOIN unnest(%s::uuid[], %s::bigint[]) AS place (payment_id, sequence) USING (payment_id, sequence)
 """
 
+CHAIN_HEAD: Final = """
+SELECT chain_position, chain_hash FROM payments.facts WHERE journal_partition = %s
+ ORDER BY chain_position DESC LIMIT 1
+"""
+
 TAKE_OVER: Final = """
 INSERT INTO sink.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
 ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
@@ -29,22 +34,32 @@ UPDATE sink.offsets SET next_offset = %(following)s
    AND next_offset < %(following)s
 """
 
-UPSERT_PAYMENTS: Final = """
-INSERT INTO payments.payments (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
-                               merchant_reference, created_at, updated_at, sequence, view)
+_PAYMENT_ROWS: Final = """
 SELECT v.payment_id, v.merchant_id, v.status, v.amount, v.currency, v.provider, v.capture_method, v.customer_id,
-       v.merchant_reference, to_timestamp(v.created_at / 1000.0), to_timestamp(v.updated_at / 1000.0), v.sequence,
-       v.view FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-       %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[])
+       v.merchant_reference, to_timestamp(v.created_at / 1000.0) AS created_at,
+       to_timestamp(v.updated_at / 1000.0) AS updated_at, v.sequence, v.view
+  FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
+              %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[])
     AS v (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
           merchant_reference, created_at, updated_at, sequence, view)
+"""
+
+UPSERT_PAYMENTS: Final = f"""
+INSERT INTO payments.payments (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
+                               merchant_reference, created_at, updated_at, sequence, view)
+{_PAYMENT_ROWS}
 ON CONFLICT (payment_id) DO UPDATE
    SET merchant_id = excluded.merchant_id, status = excluded.status, amount = excluded.amount,
        currency = excluded.currency, provider = excluded.provider, capture_method = excluded.capture_method,
        customer_id = excluded.customer_id, merchant_reference = excluded.merchant_reference,
        created_at = excluded.created_at, updated_at = excluded.updated_at, sequence = excluded.sequence,
        view = excluded.view
-"""
+"""  # noqa: S608 - our own text
+
+DIFFERING_PAYMENT: Final = f"""
+SELECT to_jsonb(e), to_jsonb(p) FROM ({_PAYMENT_ROWS}) AS e LEFT JOIN payments.payments AS p USING (payment_id)
+ WHERE to_jsonb(e) IS DISTINCT FROM to_jsonb(p) LIMIT 1
+"""  # noqa: S608 - our own text
 
 UPSERT_OPERATIONS: Final = """
 INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
@@ -61,8 +76,8 @@ ON CONFLICT (payment_id, operation_id) DO UPDATE
 """
 
 COPY_FACTS: Final = """
-COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset) FROM
-STDIN
+COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset,
+                     chain_position, chain_hash) FROM STDIN
 """
 
 COPY_ENTRIES: Final = """

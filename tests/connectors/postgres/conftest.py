@@ -23,7 +23,7 @@ ROLES = ("owner", "sink", "gateway", "reader", "debezium")
 @pytest.fixture
 def books(stack: Stack) -> Iterator[Settings]:
     """Settings whose database is new, migrated, and dropped afterwards."""
-    with _database(stack) as made:
+    with database(stack) as made:
         migrate.upgrade(made)
         migrate.upgrade(made)
         yield made
@@ -32,13 +32,14 @@ def books(stack: Stack) -> Iterator[Settings]:
 @pytest.fixture
 def settings_at_first(stack: Stack) -> Iterator[Settings]:
     """The same at the first revision."""
-    with _database(stack) as made:
+    with database(stack) as made:
         migrate.upgrade(made, "0001")
         yield made
 
 
 @contextmanager
-def _database(stack: Stack) -> Iterator[Settings]:
+def database(stack: Stack) -> Iterator[Settings]:
+    """Settings whose database is new and empty, and dropped afterwards."""
     name = f"books_{uuid4().hex[:12]}"
     superuser = stack.env["PAYMENTS_POSTGRES_ADMIN_URL"]
     with psycopg.connect(superuser, autocommit=True) as connection:
@@ -65,7 +66,12 @@ def sink_connection(books: Settings) -> Iterator[psycopg.Connection]:
 
 @pytest.fixture
 def topics_there(books: Settings) -> Settings:
-    """The books, with every topic and contract in place; the partition counts are the stack's."""
+    """The books, with every topic and contract in place."""
+    return with_topics(books)
+
+
+def with_topics(books: Settings) -> Settings:
+    """Every topic and contract in place; the partition counts are the stack's."""
     there = AdminClient({"bootstrap.servers": books.kafka_bootstrap}).list_topics(timeout=30).topics
     partitions = len(there[topics.INTAKE].partitions) if topics.INTAKE in there else books.partitions
     made = books.model_copy(update={"partitions": partitions})

@@ -1,0 +1,174 @@
+"""What Postgres has, in one snapshot, as the reader role."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from connectors.postgres import statements
+from connectors.postgres.rows import columns, payment_row
+from connectors.postgres.verify.words import NOTHING, Difference, amount_of
+from pipeline.domain.hash_chain import Link
+from pipeline.domain.projection import PaymentView
+
+PAYMENTS_AT_ONCE: Final = 1_000
+Balances = dict[tuple[str, str], tuple[int, int]]
+"""Account and currency: what was debited, what was credited."""
+
+_CHAIN: Final = sql.SQL("""
+COPY (SELECT chain_position, encode(chain_hash, 'hex'), content FROM ledger.journal_content
+       WHERE journal_partition = {} ORDER BY chain_position) TO STDOUT
+""")
+_PLAN: Final = """
+SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
+SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off
+"""
+_COUNTS: Final = """
+SELECT (SELECT count(*) FROM payments.facts), (SELECT count(*) FROM payments.payments),
+       (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM ledger.postings)
+"""
+_STRANGERS: Final = {
+    "fact": """SELECT fact_id::text, format('payment %%s, number %%s, %%s', payment_id, sequence, type)
+                 FROM payments.facts WHERE journal_partition <> ALL (%s) LIMIT 1""",
+    "payment": """SELECT payment_id::text, status FROM payments.payments AS p WHERE %s::int[] IS NOT NULL
+                     AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.payment_id = p.payment_id) LIMIT 1""",
+    "entry": """SELECT entry_id::text, format('payment %%s, %%s, fact %%s', payment_id, description, fact_id)
+                  FROM ledger.entries AS e WHERE %s::int[] IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.fact_id = e.fact_id) LIMIT 1""",
+    "posting": """SELECT entry_id::text, format('leg %%s: %%s %%s %%s %%s', leg, side, amount, currency, account)
+                    FROM ledger.postings AS p WHERE %s::int[] IS NOT NULL
+                     AND NOT EXISTS (SELECT FROM ledger.entries AS e WHERE e.entry_id = p.entry_id) LIMIT 1""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A fact with its entry, as the rows have it, and its link in the hash chain."""
+
+    position: int
+    hash: bytes
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is."""
+
+    facts: int
+    payments: int
+    entries: int
+    postings: int
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.facts + other.facts,
+            self.payments + other.payments,
+            self.entries + other.entries,
+            self.postings + other.postings,
+        )
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Postgres at one moment."""
+
+    connection: psycopg.Connection
+
+    def stands(self, topic: str) -> dict[int, int]:
+        """Where the sink stands in each partition."""
+        rows = self.connection.execute("SELECT partition, next_offset FROM sink.offsets WHERE topic = %s", [topic])
+        return dict(rows.fetchall())
+
+    def export(self) -> str:
+        """A name by which another connection sees the same moment."""
+        row = self.connection.execute("SELECT pg_export_snapshot()").fetchone()
+        assert row is not None
+        return str(row[0])
+
+    def chain(self, partition: int) -> Generator[Row, None, None]:
+        """The facts of a partition in the order of its chain. Close it before the next statement."""
+        with self.connection.cursor() as cursor, cursor.copy(_CHAIN.format(partition)) as copy:
+            for position, digest, content in copy.rows():
+                yield Row(int(position), bytes.fromhex(digest), content)
+
+    def head(self, partition: int) -> Link | None:
+        """The last link of a partition's chain."""
+        row = self.connection.execute(statements.CHAIN_HEAD, (partition,)).fetchone()
+        return Link(*row) if row else None
+
+    def compare_payments(self, views: Iterable[PaymentView]) -> None:
+        """Raises Difference for a payment whose row is not what `views` make it."""
+        rest = iter(views)
+        while some := list(islice(rest, PAYMENTS_AT_ONCE)):
+            found = self.connection.execute(statements.DIFFERING_PAYMENT, columns(map(payment_row, some))).fetchone()
+            if found is not None:
+                raise _differing_payment(*found)
+
+    def known(self, fact_ids: Sequence[str]) -> set[str]:
+        """Those of the facts that are in the books."""
+        query = "SELECT fact_id::text FROM payments.facts WHERE fact_id = ANY (%s::uuid[])"
+        return {row[0] for row in self.connection.execute(query, [list(fact_ids)])}
+
+    def counts(self) -> Counts:
+        """How much there is."""
+        row = self.connection.execute(_COUNTS).fetchone()
+        assert row is not None
+        return Counts(*row)
+
+    def stranger(self, partitions: Sequence[int]) -> Difference | None:
+        """Something that belongs to nothing else in the books, if there is any."""
+        for what, query in _STRANGERS.items():
+            row = self.connection.execute(query.encode(), [list(partitions)]).fetchone()
+            if row is not None:
+                return Difference(f"{what} {row[0]}", NOTHING, row[1])
+        return None
+
+    def compare_balances(self, balances: Balances) -> None:
+        """Raises Difference for an account whose balance is not the log's."""
+        rows = self.connection.execute("SELECT account, currency, debit, credit FROM ledger.balances")
+        found = {(account, currency): (debit, credit) for account, currency, debit, credit in rows}
+        for key in sorted(balances.keys() | found.keys()):
+            if balances.get(key) != found.get(key):
+                account, currency = key
+                sides = [_sides(side.get(key), currency) for side in (balances, found)]
+                raise Difference(f"balance of account {account} in {currency}", *sides)
+
+
+def _sides(sums: tuple[int, int] | None, currency: str) -> str:
+    return f"debit {amount_of(sums[0], currency)}, credit {amount_of(sums[1], currency)}" if sums else NOTHING
+
+
+def _differing_payment(log: dict[str, Any], postgres: dict[str, Any] | None) -> Difference:
+    name = f"payment {log['payment_id']}"
+    if postgres is None:
+        return Difference(name, f"{log['status']}, {log['sequence']} facts", NOTHING)
+    for column, value in log.items():
+        if value != postgres[column]:
+            return _differing_column(name, column, value, postgres[column])
+    raise AssertionError("Postgres said that they differ")
+
+
+def _differing_column(name: str, column: str, log: Any, postgres: Any) -> Difference:
+    """The column, or the member of the view, that differs."""
+    if column == "view" and isinstance(log, dict) and isinstance(postgres, dict):
+        member = next(key for key in [*log, *postgres] if log.get(key, NOTHING) != postgres.get(key, NOTHING))
+        return Difference(f"{name}: view.{member}", str(log.get(member, NOTHING)), str(postgres.get(member, NOTHING)))
+    return Difference(f"{name}: {column}", str(log), str(postgres))
+
+
+@contextmanager
+def snapshot(dsn: str, name: str | None = None) -> Iterator[Snapshot]:
+    """Postgres as it is now, or as the snapshot of that name has it."""
+    with psycopg.connect(dsn, application_name="verify") as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        if name is not None:
+            connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(name))
+        connection.execute(_PLAN)
+        yield Snapshot(connection)
