@@ -12,8 +12,9 @@ from connectors.postgres import migrate
 from pipeline.domain.hash_chain import origin
 from pipeline.messages.facts import Fact
 from pipeline.settings import Settings
+from tests.connectors.journal import captured, moved
 from tests.connectors.postgres.tables import digest, superuser
-from tests.connectors.postgres.test_sink import captured, delivered, moved, sink
+from tests.connectors.postgres.test_sink import delivered, sink
 from tests.fixtures.stack import Stack
 
 pytestmark = pytest.mark.stack

@@ -33,9 +33,10 @@ from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.values import Operation, Outcome
 from pipeline.settings import Settings
+from tests.connectors.journal import captured, moved
 from tests.connectors.postgres.conftest import database, with_topics
 from tests.connectors.postgres.tables import BOOKS, superuser
-from tests.connectors.postgres.test_sink import CODEC, Assigned, captured, moved
+from tests.connectors.postgres.test_sink import CODEC, Assigned
 from tests.domain.samples import PAYMENT, report
 from tests.domain.test_postings import authorized, command
 from tests.fixtures.stack import Stack

@@ -13,7 +13,7 @@ from alembic import op
 from pipeline.domain.hash_chain import Link, origin
 
 revision = "0010"
-down_revision = "0002"
+down_revision = "0003"
 
 COLUMNS = """
 ALTER TABLE payments.facts ADD COLUMN chain_position bigint, ADD COLUMN chain_hash bytea;
