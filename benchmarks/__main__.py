@@ -22,6 +22,7 @@ from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import edges
 from benchmarks.limit import plain_loop
 from benchmarks.load import Load, Result
 from benchmarks.processes import Usage, usage
@@ -78,6 +79,7 @@ def _measure(report: dict[str, Any], settings: Settings, home: str, given: argpa
         sum(p["cpu_ms_per_payment"] for p in report["processes"].values()) * result.captured / 1000
         / (perf_counter() - started), 2
     )  # fmt: skip
+    report["edges"] = edges.measure(settings, home, run)
 
 
 def _latency(result: Result, settings: Settings) -> dict[str, Any]:
@@ -188,6 +190,10 @@ def _print(report: dict[str, Any]) -> None:
     table = Table("process", "CPU ms a payment", "memory MiB", title="By process")
     for name, figures in report["processes"].items():
         table.add_row(name, str(figures["cpu_ms_per_payment"]), str(figures["memory_mib"]))
+    console.print(table)
+    table = Table("edge", "a second", "CPU ms each", title="The edges alone")
+    for name, figures in report["edges"].items():
+        table.add_row(name.replace("_", " "), str(figures["per_second"]), str(figures["cpu_ms"]))
     console.print(table)
 
 
