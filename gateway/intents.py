@@ -37,6 +37,7 @@ from gateway.waits import preferred_wait
 from pipeline import clock, ids, money, topics
 from pipeline.domain import commands as command_rules
 from pipeline.domain.projection import OperationState
+from pipeline.domain.provider_choice import AUTO, Rules
 from pipeline.headers import headers_of
 from pipeline.messages.commands import (
     Authorize,
@@ -95,7 +96,7 @@ async def create(request: Request) -> Response:
     taken = validated(CreateIntentIn, body)
     command_id = _command_id(named)
     payment_id = ids.payment_id(key.merchant_id, command_id)
-    command = _create(Common(payment_id, command_id, key.merchant_id, clock.now()), taken)
+    command = _create(Common(payment_id, command_id, key.merchant_id, clock.now()), taken, services.rules)
     return await _Run(services, request, named, body).carry_out(command)
 
 
@@ -310,12 +311,21 @@ def _json(status: int, value: Any) -> Response:
 # Commands
 
 
-def _create(common: Common, taken: CreateIntentIn) -> CreateIntent:
+def _create(common: Common, taken: CreateIntentIn, rules: Rules) -> Command:
+    """Raises Problem for a provider that does not exist, or that no rule could choose."""
+    made = rules.resolve(_intent(common, taken))
+    assert isinstance(made, CreateIntent)
+    _check_provider(made.provider)
+    return made
+
+
+def _intent(common: Common, taken: CreateIntentIn) -> CreateIntent:
     return CreateIntent(
         **common.fields(),
         amount=_amount(taken.amount, taken.currency),
         currency=taken.currency,
-        provider=_provider(taken.provider),
+        provider=taken.provider,
+        country=taken.country,
         capture_method=CaptureMethod(taken.capture_method),
         customer_id=taken.customer_id,
         merchant_reference=taken.merchant_reference,
@@ -326,8 +336,9 @@ def _create(common: Common, taken: CreateIntentIn) -> CreateIntent:
 
 
 def _set_method(common: Common, taken: SetMethodIn, _currency: str) -> Command:
-    method = taken.payment_method
-    return SetMethod(**common.fields(), payment_method=PaymentMethod(kind=method.kind, token=method.token))
+    method = _method(taken.payment_method)
+    assert method is not None
+    return SetMethod(**common.fields(), payment_method=method)
 
 
 def _authorize(common: Common, taken: AuthorizeIn, _currency: str) -> Command:
@@ -360,14 +371,16 @@ RETRY_NOW: Final = Action(RetryNowIn, _retry_now)
 
 
 def _method(taken: PaymentMethodIn | None) -> PaymentMethod | None:
-    return PaymentMethod(kind=taken.kind, token=taken.token) if taken else None
+    return PaymentMethod(kind=taken.kind, token=taken.token, tokens=taken.tokens) if taken else None
 
 
-def _provider(name: str) -> str:
-    if name not in topics.PROVIDERS:
-        detail = "one of: " + ", ".join(topics.PROVIDERS)
+def _check_provider(name: str) -> None:
+    if name == AUTO:
+        detail = "no rule fits, or none of its providers has a token of this payment method"
         raise problems.invalid([FieldError("provider", problems.UNKNOWN_PROVIDER.code, detail)])
-    return name
+    if name not in topics.PROVIDERS:
+        detail = "one of: " + ", ".join((*topics.PROVIDERS, AUTO))
+        raise problems.invalid([FieldError("provider", problems.UNKNOWN_PROVIDER.code, detail)])
 
 
 def _optional_amount(text: str | None, currency: str) -> int | None:

@@ -31,11 +31,18 @@ class Taken(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
+Token = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$", examples=["pm_card_visa"])]
+
+
 class PaymentMethodIn(Taken):
     """How the payment is paid: the provider's token, never card data."""
 
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", examples=["card"])] = "card"
-    token: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[!-~]+$", examples=["pm_card_visa"])]
+    token: Token
+    tokens: Annotated[
+        dict[str, Token],
+        Field(description='The same method at each provider, for AUTO: `{"stripe": "pm_..."}`.', max_length=8),
+    ] = {}
 
 
 class CreateIntentIn(Taken):
@@ -43,7 +50,17 @@ class CreateIntentIn(Taken):
 
     amount: Amount
     currency: CurrencyCode
-    provider: Annotated[str, Field(examples=["stripe"], max_length=32)]
+    provider: Annotated[
+        str,
+        Field(
+            examples=["stripe"],
+            max_length=32,
+            description="`AUTO` lets the routing rules choose, and go on to the next provider when one is out.",
+        ),
+    ]
+    country: Annotated[
+        str | None, Field(pattern=r"^[A-Z]{2}$", description="The customer's, ISO 3166-1; the rules may ask for it.")
+    ] = None
     capture_method: Annotated[
         Literal["manual", "automatic"], Field(description="When the money of an authorization is claimed.")
     ] = "manual"

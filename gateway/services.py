@@ -25,6 +25,7 @@ from gateway.producer import AsyncProducer
 from gateway.waits import Waits
 from pipeline import topics
 from pipeline.codec import Codec, Registry
+from pipeline.domain.provider_choice import Rules, parse
 from pipeline.messages import Record
 from pipeline.messages.commands import COMMANDS
 from pipeline.messages.inputs import DisputeReport, ProviderReport
@@ -54,6 +55,7 @@ class Services:
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
     webhooks: Mapping[str, Webhooks] = field(init=False)
+    rules: Rules = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -68,6 +70,7 @@ class Services:
         self.requests = Requests(self.database)
         self.keys = KeyRing(self.payments.key)
         self.waits = Waits(self.database, self.payments)
+        self.rules = parse(self.settings.provider_rules.read_text())
         self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
 from pipeline import topics
 from pipeline.domain.commands import Code, problems
+from pipeline.domain.provider_choice import Rules, parse
 from pipeline.messages.commands import COMMANDS, Command
 from pipeline.settings import Settings
 from topologies.dead_letters import Unusable
@@ -18,17 +20,19 @@ MAX_COMMAND: Final = 64 * 1024
 """Bytes of a command, as at the API."""
 
 
-def topology(stage: Stage) -> None:
+def topology(stage: Stage, rules: Rules) -> None:
     """The door for producers without the API: the same checks as at the gateway, then the one inbound topic."""
-    stage.maps(source=topics.COMMANDS, accepts=(Command,), step=admit, to=topics.INTAKE, max_bytes=MAX_COMMAND)
+    step = partial(admit, rules=rules)
+    stage.maps(source=topics.COMMANDS, accepts=(Command,), step=step, to=topics.INTAKE, max_bytes=MAX_COMMAND)
 
 
-def admit(delivered: Delivered) -> list[Command]:
+def admit(delivered: Delivered, rules: Rules) -> list[Command]:
     """The command, dated by the broker: a producer's clock must not date a decision, and a replay has the same date.
+    AUTO is resolved here.
 
     Raises Unusable with the first problem's code and all problems' words.
     """
-    command: Command = delivered.record
+    command = rules.resolve(delivered.record)
     found = problems(command)
     if found:
         detail = "; ".join(f"{violation.field}: {violation.detail}" for violation in found)
@@ -37,5 +41,6 @@ def admit(delivered: Delivered) -> list[Command]:
 
 
 def run(settings: Settings) -> None:
-    """Run the stage until it is told to stop."""
-    run_stage(STAGE, settings, topology, writes=COMMANDS)
+    """Run the stage until it is told to stop. Raises RulesError when the rules cannot be followed."""
+    rules = parse(settings.provider_rules.read_text())
+    run_stage(STAGE, settings, partial(topology, rules=rules), writes=COMMANDS)

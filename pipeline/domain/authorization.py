@@ -116,6 +116,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     operation_id: str
     method: PaymentMethod
+    provider: str
     started_at: int
     status: AttemptStatus = AttemptStatus.OPEN
     generation: int = 1
@@ -135,6 +136,7 @@ class AuthorizationState(msgspec.Struct, frozen=True, kw_only=True):
     customer_id: str | None = None
     merchant_reference: str | None = None
     method: PaymentMethod | None = None
+    fallbacks: tuple[str, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     seen: tuple[str, ...] = ()
 
@@ -142,6 +144,12 @@ class AuthorizationState(msgspec.Struct, frozen=True, kw_only=True):
     def current(self) -> Attempt | None:
         """The newest attempt."""
         return self.attempts[-1] if self.attempts else None
+
+    @property
+    def next_provider(self) -> str | None:
+        """Who is asked when the provider is out: the next one at which the method has a token."""
+        tokens = self.method.tokens if self.method else {}
+        return next((name for name in self.fallbacks if name in tokens), None)
 
     def attempt(self, attempt_id: str | None, provider_reference: str | None) -> Attempt | None:
         """The attempt with that id, or else with that reference at the provider."""
@@ -265,8 +273,9 @@ def _plan_kind(state: AuthorizationState, plan: RetryPlanned | RetryAbandoned) -
 Rule = Callable[[AuthorizationState, Input, Schedule], Result]
 
 
-def _draft(state: AuthorizationState, item: Input) -> Draft:
-    return Draft.of(item, state.merchant_id, state.provider)
+def _draft(state: AuthorizationState, item: Input, attempt: Attempt | None = None) -> Draft:
+    """What is asked goes to the attempt's own provider, wherever the payment may have gone since."""
+    return Draft.of(item, state.merchant_id, attempt.provider if attempt else state.provider)
 
 
 def _refuse(reason: RejectionReason, detail: str) -> Rule:
@@ -298,6 +307,7 @@ def _create(item: CreateIntent) -> Result:
         customer_id=item.customer_id,
         merchant_reference=item.merchant_reference,
         method=item.payment_method,
+        fallbacks=tuple(item.fallbacks),
     )
     draft = _draft(made, item)
     draft.fact(
@@ -366,8 +376,10 @@ def _start_attempt(
         number=number,
         operation_id=operation_id,
         method=state.method,
+        provider=state.provider,
         started_at=draft.at,
     )
+    draft.provider = state.provider
     draft.fact(
         AttemptStarted,
         operation_id,
@@ -391,7 +403,7 @@ def _request(state: AuthorizationState, attempt: Attempt, draft: Draft, number: 
         amount=state.amount,
         currency=state.currency,
         capture_method=state.capture_method,
-        payment_method=attempt.method,
+        payment_method=attempt.method.at(attempt.provider),
         customer_id=state.customer_id,
         merchant_reference=state.merchant_reference,
         attempt_number=attempt.number,
@@ -421,12 +433,12 @@ def _reported(state: AuthorizationState, item: Input) -> tuple[AuthorizationStat
 
 def _approved(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
     state, report, attempt = _reported(state, item)
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     draft.fact(
         PaymentAuthorized,
         attempt.operation_id,
         attempt_id=attempt.attempt_id,
-        provider=state.provider,
+        provider=attempt.provider,
         amount=report.amount if report.amount is not None else state.amount,
         currency=state.currency,
         capture_method=state.capture_method,
@@ -445,14 +457,23 @@ def _declined(state: AuthorizationState, item: Input, schedule: Schedule) -> Res
     """A soft decline waits for the retry policy's word; any other ends the payment at once."""
     state, report, attempt = _reported(state, item)
     decline = report.decline or _UNDECIDED
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     _fact_declined(draft, state, attempt, decline)
+    closed = replace(attempt, status=AttemptStatus.CLOSED)
+    if report.outcome is Outcome.TEMPORARY_FAILURE and state.next_provider is not None:
+        return draft.done(_fail_over(_with_attempt(state, closed), draft, attempt.operation_id, schedule))
     final = decline.category in _FINAL
     if final:
         _fact_failed(draft, state, attempt, f"{decline.category}_decline", decline)
-    return draft.done(
-        _with_attempt(state, replace(attempt, status=AttemptStatus.CLOSED), Status.FAILED if final else Status.DECLINED)
-    )
+    return draft.done(_with_attempt(state, closed, Status.FAILED if final else Status.DECLINED))
+
+
+def _fail_over(state: AuthorizationState, draft: Draft, operation_id: str, schedule: Schedule) -> AuthorizationState:
+    """The provider is out and certainly did nothing, which is never so after an unknown outcome: ask the next one."""
+    chosen = state.next_provider
+    assert chosen is not None
+    rest = state.fallbacks[state.fallbacks.index(chosen) + 1 :]
+    return _start_attempt(replace(state, provider=chosen, fallbacks=rest), draft, operation_id, schedule)
 
 
 _UNDECIDED: Final = Decline(
@@ -469,7 +490,7 @@ def _fact_declined(draft: Draft, state: AuthorizationState, attempt: Attempt, de
         attempt.operation_id,
         attempt_id=attempt.attempt_id,
         number=attempt.number,
-        provider=state.provider,
+        provider=attempt.provider,
         amount=state.amount,
         currency=state.currency,
         decline=decline,
@@ -496,7 +517,7 @@ def _action(state: AuthorizationState, item: Input, schedule: Schedule) -> Resul
     state, report, attempt = _reported(state, item)
     if state.status is Status.REQUIRES_ACTION:
         return Decision(state)
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     draft.fact(
         ActionRequired,
         attempt.operation_id,
@@ -520,7 +541,7 @@ def _unresolved(state: AuthorizationState, item: Input, schedule: Schedule) -> R
     state, report, attempt = _reported(state, item)
     if attempt.unresolved:
         return Decision(_with_attempt(state, attempt))
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     draft.fact(
         OutcomeUnresolved,
         attempt.operation_id,
@@ -539,7 +560,7 @@ def _unresolved(state: AuthorizationState, item: Input, schedule: Schedule) -> R
 def _not_found(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
     """The provider never saw it: send it again under the same key. The recovery timer keeps watching."""
     state, _, attempt = _reported(state, item)
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     _request(state, attempt, draft, attempt.generation)
     return draft.done(state)
 
@@ -618,12 +639,12 @@ def _late_approval(state: AuthorizationState, item: Input, schedule: Schedule) -
     state, report, attempt = _reported(state, item)
     amount = report.amount if report.amount is not None else state.amount
     reference = attempt.provider_reference or attempt.attempt_id
-    draft = _draft(state, item)
+    draft = _draft(state, item, attempt)
     draft.fact(
         AuthorizationOrphaned,
         attempt.operation_id,
         attempt_id=attempt.attempt_id,
-        provider=state.provider,
+        provider=attempt.provider,
         amount=amount,
         currency=state.currency,
         capture_method=state.capture_method,

@@ -330,6 +330,7 @@ def _authorized(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     state = replace(
         state,
         phase=Phase.HELD,
+        provider=item.provider,
         attempt_id=item.attempt_id,
         operation_id=item.operation_id,
         provider_reference=item.provider_reference,

@@ -22,6 +22,7 @@ MAX_METADATA_VALUE: Final = 500
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MERCHANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -33,6 +34,7 @@ class Code(StrEnum):
     INVALID_PAYMENT_ID = "invalid_payment_id"
     INVALID_MERCHANT = "invalid_merchant"
     UNKNOWN_PROVIDER = "unknown_provider"
+    INVALID_COUNTRY = "invalid_country"
     REQUIRED = "required"
     TOO_LONG = "too_long"
     TOO_MANY = "too_many"
@@ -87,13 +89,23 @@ def _intent(command: CreateIntent) -> Iterator[Violation]:
     except money.MoneyError as error:
         field = "currency" if error.code == "unknown_currency" else "amount"
         yield Violation(error.code, field, _words(error.code))
-    if command.provider not in topics.PROVIDERS:
-        yield Violation(Code.UNKNOWN_PROVIDER, "provider", f"a provider is one of {', '.join(topics.PROVIDERS)}")
+    yield from _providers(command)
+    if command.country is not None and not _COUNTRY.fullmatch(command.country):
+        yield Violation(Code.INVALID_COUNTRY, "country", "a country is two capital letters, ISO 3166-1")
     yield from _optional("customer_id", command.customer_id, MAX_ID)
     yield from _optional("merchant_reference", command.merchant_reference, MAX_ID)
     yield from _optional("order_id", command.order_id, MAX_ID)
     yield from _method(command.payment_method)
     yield from _metadata(command.metadata)
+
+
+def _providers(command: CreateIntent) -> Iterator[Violation]:
+    """AUTO that is still there found no rule, or no provider with a token."""
+    if command.provider not in topics.PROVIDERS:
+        yield Violation(Code.UNKNOWN_PROVIDER, "provider", f"a provider is one of {', '.join(topics.PROVIDERS)}")
+    for name in command.fallbacks:
+        if name not in topics.PROVIDERS or name == command.provider:
+            yield Violation(Code.UNKNOWN_PROVIDER, "fallbacks", "other providers than the first")
 
 
 def _words(code: str) -> str:
@@ -113,6 +125,10 @@ def _method(method: PaymentMethod | None) -> Iterator[Violation]:
     if method is not None:
         yield from _length("payment_method.kind", method.kind, MAX_METADATA_KEY)
         yield from _length("payment_method.token", method.token, MAX_ID)
+        for name, token in method.tokens.items():
+            yield from _length("payment_method.tokens", token, MAX_ID)
+            if name not in topics.PROVIDERS:
+                yield Violation(Code.UNKNOWN_PROVIDER, "payment_method.tokens", "a token is of a provider")
 
 
 def _metadata(metadata: dict[str, str]) -> Iterator[Violation]:
@@ -157,5 +173,6 @@ def _texts(command: Command) -> Iterator[tuple[str, str]]:
             case PaymentMethod() as method:
                 yield f"{field}.kind", method.kind
                 yield f"{field}.token", method.token
+                yield from ((f"{field}.tokens", text) for pair in method.tokens.items() for text in pair)
             case dict() as metadata:
                 yield from ((field, text) for pair in metadata.items() for text in pair)

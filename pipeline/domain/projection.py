@@ -90,6 +90,7 @@ class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
     attempt_id: str
     number: int
     state: MoveState
+    provider: str
     payment_method: PaymentMethod
     started_at: int
     provider_reference: str | None = None
@@ -264,11 +265,18 @@ def _attempt_started(view: PaymentView, fact: AttemptStarted) -> PaymentView:
         attempt_id=fact.attempt_id,
         number=fact.number,
         state=MoveState.PENDING,
+        provider=fact.provider,
         payment_method=fact.payment_method,
         started_at=fact.occurred_at,
     )
-    attempts = (*view.attempts, attempt)
-    return replace(view, attempts=attempts, status=PaymentStatus.AUTHORIZING, retry=None, decline=None)
+    return replace(
+        view,
+        attempts=(*view.attempts, attempt),
+        provider=fact.provider,
+        status=PaymentStatus.AUTHORIZING,
+        retry=None,
+        decline=None,
+    )
 
 
 def _attempt(view: PaymentView, attempt_id: str, **changes: Any) -> tuple[AttemptView, ...]:

@@ -26,8 +26,12 @@ class CreateIntent(Command, frozen=True, kw_only=True):
 
     amount: Minor
     currency: Annotated[str, msgspec.Meta(description="ISO 4217 alphabetic code")]
-    provider: Annotated[str, msgspec.Meta(description="stripe, adyen or paypal")]
+    provider: Annotated[str, msgspec.Meta(description="stripe, adyen or paypal; AUTO lets the rules choose")]
+    fallbacks: Annotated[
+        list[str], msgspec.Meta(description="whom to ask in turn when the provider is out; the rules choose them")
+    ] = []
     capture_method: CaptureMethod
+    country: Annotated[str | None, msgspec.Meta(description="the customer's, ISO 3166-1 alpha-2")] = None
     customer_id: str | None = None
     merchant_reference: Annotated[str | None, msgspec.Meta(description="the merchant's own name for the payment")] = (
         None

@@ -115,6 +115,14 @@ class PaymentMethod(Record, frozen=True, kw_only=True):
 
     kind: Annotated[str, msgspec.Meta(description="card, wallet, bank_debit, ...")] = "card"
     token: Annotated[str, msgspec.Meta(description="the provider's token for the method, e.g. pm_...")]
+    tokens: Annotated[
+        dict[str, str],
+        msgspec.Meta(description="the same method's token at each provider, for a payment that may go to several"),
+    ] = {}
+
+    def at(self, provider: str) -> PaymentMethod:
+        """The method as `provider` knows it."""
+        return PaymentMethod(kind=self.kind, token=self.tokens.get(provider, self.token))
 
 
 class Decline(Record, frozen=True, kw_only=True):

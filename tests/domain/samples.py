@@ -112,7 +112,9 @@ def timer(kind: TimerKind, operation: Operation, subject: str, generation: int) 
 
 def authorization_states() -> list[AuthorizationState | None]:
     """No payment, and one in each status."""
-    opened = Attempt(attempt_id="attempt-1", number=1, operation_id="op", method=VISA, started_at=NOW)
+    opened = Attempt(
+        attempt_id="attempt-1", number=1, operation_id="op", method=VISA, provider="stripe", started_at=NOW
+    )
     closed = replace(opened, status=AttemptStatus.CLOSED, provider_reference="pi_1")
     attempts = {
         Status.REQUIRES_METHOD: (),

@@ -55,6 +55,15 @@ def test_a_created_intent_can_be_read_at_once(client: Client, chain: Chain) -> N
     assert processed == made | {"sequence": 1}
 
 
+def test_auto_is_resolved_by_the_rules(client: Client) -> None:
+    body = intent(APPROVED, provider="AUTO", country="DE")
+    made = client.post("/api/v1/intents", body)
+    assert (made.status_code, made.json()["provider"]) == (201, "stripe")
+    body["payment_method"]["tokens"] = {"elsewhere": "tok_1"}
+    refused = client.post("/api/v1/intents", body)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "provider")
+
+
 def test_a_create_command_is_what_the_body_says(client: Client, chain: Chain) -> None:
     made = client.create(
         APPROVED,

@@ -17,6 +17,7 @@ from pipeline.messages import RECORDS, Record
 from pipeline.messages.commands import Capture
 from pipeline.messages.facts import PaymentCaptured
 from pipeline.messages.public import PaymentSnapshot
+from pipeline.messages.values import PaymentMethod
 
 CODEC = Codec(LocalIds()).require()
 
@@ -29,6 +30,7 @@ def any_record(kind: type[Record]) -> st.SearchStrategy[Record]:
 
 # Hypothesis would pass msgspec's marker for a default factory instead of calling it.
 st.register_type_strategy(PaymentSnapshot, any_record)
+st.register_type_strategy(PaymentMethod, any_record)
 RECORD = st.sampled_from(RECORDS).flatmap(any_record)
 
 text = st.text(max_size=20)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from connectors.stripe.webhook import StripeWebhooks
+from pipeline.domain import provider_choice
 from pipeline.domain.decision import Schedule
 from pipeline.domain.retry import parse
 from pipeline.domain.routing import HOUR
@@ -18,9 +19,10 @@ from topologies import authorization, capture, intake, ledger, retry, routing
 from topologies.stage import Stage
 
 SCHEDULE = Schedule()
+RULES = (PROJECT / "pipeline" / "policies" / "providers.toml").read_text()
 POLICY = parse((PROJECT / "pipeline" / "policies" / "retry.toml").read_text())
 TOPOLOGIES: dict[str, Callable[[Stage], None]] = {
-    intake.STAGE: intake.topology,
+    intake.STAGE: partial(intake.topology, rules=provider_choice.parse(RULES)),
     authorization.STAGE: partial(authorization.topology, schedule=SCHEDULE),
     capture.STAGE: partial(capture.topology, schedule=SCHEDULE),
     retry.STAGE: partial(retry.topology, policy=POLICY),
