@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,34 +10,78 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
+from connectors import declines
 from connectors.declines import DeclineTableError, load
 from connectors.stripe.answers import DECLINES
 from pipeline.messages.values import DeclineCategory
+from pipeline.policies import NETWORKS
 
-# docs.stripe.com/declines/codes, card decline codes
-DOCUMENTED = [
-    "approve_with_id", "authentication_not_handled", "authentication_required", "call_issuer", "card_not_supported",
-    "card_velocity_exceeded", "currency_not_supported", "do_not_honor", "do_not_try_again", "duplicate_transaction",
-    "expired_card", "fraudulent", "generic_decline", "incorrect_address", "incorrect_cvc", "incorrect_number",
-    "incorrect_pin", "incorrect_zip", "insufficient_funds", "invalid_account", "invalid_amount", "invalid_cvc",
-    "invalid_expiry_month", "invalid_expiry_year", "invalid_number", "invalid_pin", "issuer_not_available",
-    "lost_card", "merchant_blacklist", "mobile_device_authentication_required", "new_account_information_available",
-    "no_action_taken", "not_permitted", "offline_pin_required", "online_or_offline_pin_required", "pickup_card",
-    "pin_try_exceeded", "processing_error", "reenter_transaction", "restricted_card",
-    "revocation_of_all_authorizations", "revocation_of_authorization", "security_violation", "service_not_allowed",
-    "stolen_card", "stop_payment_order", "testmode_decline", "transaction_not_allowed", "try_again_later",
-    "withdrawal_count_limit_exceeded",
+CONNECTORS = Path(declines.__file__).parent
+TABLES = {path.parent.name: path for path in sorted(CONNECTORS.glob("*/declines.toml"))}
+"""Every provider's table there is: a new provider's is checked as soon as it exists."""
+LISTS = Path(__file__).with_name("documented")
+"""The codes that a provider documents, one file a provider, one code a line."""
+NETWORKS_TABLE = tomllib.loads(declines.NETWORKS.read_text())
+ISO_8583 = [
+    "01", "02", "03", "04", "05", "06", "07", "12", "13", "14", "15", "19", "21", "25", "28", "30", "34", "39",
+    "41", "43", "46", "51", "52", "53", "54", "55", "57", "58", "59", "61", "62", "63", "64", "65", "68", "70",
+    "74", "75", "76", "77", "78", "79", "80", "81", "82", "83", "85", "86", "91", "92", "93", "94", "96", "1A",
+    "5C", "6P", "9G", "B1", "N0", "N3", "N4", "N7", "N8", "P5", "P6", "Q1", "R0", "R1", "R2", "R3", "Z3", "Z5",
+]  # fmt: skip
+ADVICE_CODES = [
+    "01", "02", "03", "04", "21", "22", "24", "25", "26", "27", "28", "29", "30", "40", "41", "42", "43", "99",
 ]  # fmt: skip
 
 FINAL = {DeclineCategory.HARD, DeclineCategory.FRAUD, DeclineCategory.NEEDS_CUSTOMER}
 
 
-@pytest.mark.parametrize("code", DOCUMENTED)
-def test_every_documented_code_has_a_meaning(code: str) -> None:
-    decline = DECLINES.decline(code)
-    assert decline.code != "unknown"
-    assert decline.raw_code == code
-    assert decline.message
+def documented(provider: str) -> list[str]:
+    path = LISTS / f"{provider}.txt"
+    if not path.exists():
+        pytest.skip(f"put the codes that {provider} documents into {path.name}")
+    return [line.strip() for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
+
+
+@pytest.mark.parametrize("provider", TABLES)
+def test_every_documented_code_has_a_meaning(provider: str) -> None:
+    table = load(provider, TABLES[provider])
+    missing = [code for code in documented(provider) if not table.knows(code)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("provider", TABLES)
+def test_every_meaning_is_whole(provider: str) -> None:
+    table = load(provider, TABLES[provider])
+    for code in table.codes:
+        decline = table.decline(code)
+        assert (decline.raw_code, bool(decline.code), bool(decline.message)) == (code, True, True)
+        assert decline.code != declines.UNKNOWN
+
+
+@pytest.mark.parametrize("provider", TABLES)
+@pytest.mark.parametrize("code", ISO_8583)
+def test_every_response_code_of_the_networks_has_a_meaning(provider: str, code: str) -> None:
+    assert code in NETWORKS_TABLE["codes"]
+    decline = load(provider, TABLES[provider]).decline("a_code_of_tomorrow", network_code=code)
+    assert decline.code == NETWORKS_TABLE["codes"][code]["code"]
+
+
+@pytest.mark.parametrize("provider", TABLES)
+def test_what_the_networks_forbid_is_final_with_every_provider(provider: str) -> None:
+    table = load(provider, TABLES[provider])
+    for rule in NETWORKS.never:
+        for code in rule.network_codes:
+            assert table.decline("tomorrow", network_code=code).category in {
+                DeclineCategory.HARD,
+                DeclineCategory.FRAUD,
+            }
+        for code in rule.advice_codes:
+            assert table.decline("tomorrow", network_advice_code=code).category is DeclineCategory.HARD
+
+
+def test_every_advice_code_has_a_meaning() -> None:
+    assert set(ADVICE_CODES) <= set(NETWORKS_TABLE["mac"])
+    assert set(NETWORKS.earliest) <= set(NETWORKS_TABLE["mac"])
 
 
 @pytest.mark.parametrize(
@@ -66,10 +111,17 @@ def test_an_unknown_code_is_soft_and_counted() -> None:
         return REGISTRY.get_sample_value("payments_decline_codes_unknown_total", {"provider": "stripe"}) or 0.0
 
     before = counted()
-    decline = DECLINES.decline("a_code_of_tomorrow", network_code="51")
+    decline = DECLINES.decline("a_code_of_tomorrow", network_code="??")
     assert (decline.category, decline.code) == (DeclineCategory.SOFT, "unknown")
-    assert (decline.raw_code, decline.network_code) == ("a_code_of_tomorrow", "51")
+    assert (decline.raw_code, decline.network_code) == ("a_code_of_tomorrow", "??")
     assert counted() == before + 1
+
+
+def test_an_unknown_code_means_what_the_network_says() -> None:
+    decline = DECLINES.decline("a_code_of_tomorrow", network_code="51")
+    assert (decline.category, decline.code) == (DeclineCategory.SOFT, "insufficient_funds")
+    assert decline.message == "Your card has insufficient funds."
+    assert DECLINES.decline("a_code_of_tomorrow", network_code="43").category is DeclineCategory.FRAUD
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.domain.calendars import Calendar, hours
+from pipeline.domain.networks import Limit
 from pipeline.domain.retry import (
     RETRYABLE,
     Planned,
     Policy,
     PolicyError,
-    RetryState,
     decide,
     milliseconds,
     parse,
     plan,
 )
-from pipeline.messages.facts import AttemptDeclined, AttemptStarted, MethodSet, PaymentAuthorized
+from pipeline.messages.facts import AttemptDeclined, AttemptStarted, PaymentAuthorized
 from pipeline.messages.inputs import RetryAbandoned, RetryPlanned
-from pipeline.messages.values import CaptureMethod, Decline, DeclineCategory
+from pipeline.messages.values import CaptureMethod, Decline, DeclineCategory, PaymentMethod
+from pipeline.policies import NETWORKS
 from tests.domain.samples import NOW, PAYMENT, VISA
 
 SHIPPED = parse((Path(__file__).parents[2] / "pipeline" / "policies" / "retry.toml").read_text())
@@ -65,7 +70,7 @@ def declined(
     )
 
 
-def started(number: int, at: int = NOW) -> AttemptStarted:
+def started(number: int, at: int = NOW, method: PaymentMethod = VISA) -> AttemptStarted:
     return AttemptStarted(
         fact_id=f"started-{number}",
         payment_id=PAYMENT,
@@ -78,7 +83,7 @@ def started(number: int, at: int = NOW) -> AttemptStarted:
         provider="stripe",
         amount=1_000,
         currency="USD",
-        payment_method=VISA,
+        payment_method=method,
     )
 
 
@@ -167,7 +172,7 @@ def test_no_plan_ever_exceeds_a_networks_limit(gaps: list[int], category: Declin
         made.append(at)
     word = plan(generous, declined(len(made), at, category), tuple(made))
     if isinstance(word, RetryPlanned):
-        for limit in generous.limits:
+        for limit in generous.networks.limits:
             within = [moment for moment in (*made, word.due_at) if moment > word.due_at - limit.period]
             assert len(within) <= limit.attempts
 
@@ -181,18 +186,27 @@ def test_jitter_spreads_and_repeats() -> None:
     assert max(delays) - min(delays) > 0.08 * DAY
 
 
-def test_attempts_are_counted_once_and_a_new_method_starts_afresh() -> None:
+def test_attempts_are_counted_once_and_another_method_starts_afresh() -> None:
     policy = parse(SMALL)
     state = decide(None, started(1), policy).state
+    assert state is not None
     assert decide(state, started(1), policy).state == state, "a repeat counts nothing"
     state = decide(state, started(2, NOW + HOUR), policy).state
     assert state is not None
-    assert len(state.tried) == 2
-    changed = MethodSet(
-        fact_id="f", payment_id=PAYMENT, merchant_id="acme", occurred_at=NOW, cause_id="c", operation_id="o",
-        payment_method=VISA,
-    )  # fmt: skip
-    assert decide(state, changed, policy).state == RetryState()
+    assert state.history("attempt-2") == (NOW, NOW + HOUR)
+    state = decide(state, started(3, NOW + 2 * HOUR, PaymentMethod(token="pm_other")), policy).state
+    assert state is not None
+    assert state.history("attempt-3") == (NOW + 2 * HOUR,)
+
+
+def test_the_same_method_set_again_does_not_start_afresh() -> None:
+    policy, state = parse(SMALL), None
+    methods = [VISA, VISA, PaymentMethod(token="pm_other"), VISA]
+    for number, method in enumerate(methods, 1):
+        state = decide(state, started(number, NOW + number, method), policy).state
+    assert state is not None
+    assert state.history("attempt-4") == (NOW + 1, NOW + 2, NOW + 4)
+    assert state.history("attempt-2") == (NOW + 1, NOW + 2), "an earlier decline speaks of what was before it"
 
 
 def test_a_decline_without_history_counts_as_the_first() -> None:
@@ -216,7 +230,7 @@ def test_the_shipped_policy_scales_for_demos() -> None:
     word = plan(quick, declined(code="insufficient_funds"), (NOW,))
     assert isinstance(word, RetryPlanned)
     assert 8_000 <= word.due_at - NOW <= 10_000
-    assert quick.limits == SHIPPED.limits
+    assert quick.networks.limits == SHIPPED.networks.limits
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,15 @@ def test_the_shipped_policy_scales_for_demos() -> None:
         (('categories = ["soft"]', 'categories = ["mild"]'), "categories"),
         (("attempts = 3", "attempts = 0"), "attempts"),
         (("[[limits]]", "[[limits"), "TOML|Expected|expected"),
+        (("jitter = 0.0", "jitter = 0.0\n[networks]\nlimits = []"), "not a policy's to change"),
+        (("jitter = 0.0", 'jitter = 0.0\n[calendar]\ntime_zone = "Mars/Olympus"'), "no IANA time zone"),
+        (("jitter = 0.0", "jitter = 0.0\n[calendar]\npaydays = [32]"), "a payday is"),
+        (("jitter = 0.0", 'jitter = 0.0\n[merchants.acme]\npaydays = ["someday"]'), "merchants.acme.paydays"),
+        (('delays = ["5s"]', 'delays = ["5s"]\nhours = "20:00-08:00"'), "hours end after they start"),
+        (('delays = ["5s"]', 'delays = ["5s"]\nhours = "8-20"'), "hours are two times"),
+        (('delays = ["5s"]', 'delays = ["5s"]\npayday_within = "40d"'), "payday_within"),
+        (('delays = ["5s"]', 'delays = ["5s"]\nwindow = "31d"'), "at most 30d"),
+        (('name = "rest"', 'name = "rest"\ndelays = ["1s"]\n[[rules]]\nname = "late"'), "late is never reached"),
     ],
 )
 def test_a_mistake_in_the_policy_is_found_when_it_is_read(change: tuple[str, str], words: str) -> None:
@@ -248,3 +271,94 @@ def test_the_policy_is_frozen() -> None:
     assert isinstance(SHIPPED, Policy)
     with pytest.raises(ValueError, match="frozen"):
         SHIPPED.jitter = 0.2  # type: ignore[misc]
+
+
+def test_the_networks_rules_hold_under_any_policy() -> None:
+    policy = parse('[[rules]]\nname = "reckless"\ndelays = ["1s"]\n')
+    for code in ("04", "R3"):
+        word = plan(policy, declined(network_code=code), (NOW,))
+        assert isinstance(word, RetryAbandoned)
+        assert word.rule == "visa_do_not_retry"
+    word = plan(policy, declined(network_advice_code="26"), (NOW,))
+    assert isinstance(word, RetryPlanned)
+    assert (word.due_at, word.moved_by) == (NOW + 2 * DAY, ["mastercard_advice_26"])
+
+
+def test_what_puts_a_retry_off_is_named() -> None:
+    made = (NOW, NOW + HOUR, NOW + 2 * HOUR)
+    word = plan(parse(SMALL), declined(3, NOW + 2 * HOUR), made)
+    assert isinstance(word, RetryPlanned)
+    assert word.moved_by == ["three_a_day"]
+
+
+HINTED = """
+[calendar]
+time_zone = "America/New_York"
+paydays = [1, 15]
+[merchants.acme]
+time_zone = "Asia/Tokyo"
+paydays = ["friday"]
+[[rules]]
+name = "funds"
+delays = ["1d", "1d"]
+window = "7d"
+payday_within = "3d"
+hours = "09:00-17:00"
+"""
+
+
+def test_a_retry_waits_for_the_merchants_payday_and_hours() -> None:
+    """Monday, 21 September 2026, 14:13 UTC. The day after tomorrow in Tokyo is no Friday, but one is near."""
+    word = plan(parse(HINTED), declined(), (NOW,))
+    assert isinstance(word, RetryPlanned)
+    assert word.moved_by == ["payday", "hours"]
+    due = datetime.fromtimestamp(word.due_at / 1000, ZoneInfo("Asia/Tokyo"))
+    assert (due.strftime("%A"), due.hour) == ("Friday", 9)
+
+
+def test_another_merchant_has_another_calendar() -> None:
+    """No payday of New York is near, and the hour there is 10 in the morning: nothing moves."""
+    word = plan(parse(HINTED), msgspec.structs.replace(declined(), merchant_id="other"), (NOW,))
+    assert isinstance(word, RetryPlanned)
+    assert (word.due_at, word.moved_by) == (NOW + DAY, [])
+
+
+def test_a_hint_never_costs_a_retry() -> None:
+    word = plan(parse(HINTED.replace('window = "7d"', 'window = "2d"')), declined(), (NOW,))
+    assert isinstance(word, RetryPlanned)
+    assert (word.due_at, word.moved_by) == (NOW + DAY, [])
+
+
+@given(
+    st.integers(NOW, NOW + 400 * DAY),
+    st.sampled_from(["UTC", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Santiago"]),
+    st.sampled_from([[1, 15], ["last"], ["friday"], [31], []]),
+)
+def test_a_hinted_moment_is_one_that_was_asked_for(at: int, zone: str, paydays: list[int | str]) -> None:
+    calendar, allowed = Calendar.model_validate({"time_zone": zone, "paydays": paydays}), hours("09:00-17:00")
+    day = calendar.on_payday(at, 10 * DAY)
+    assert at <= day <= at + 10 * DAY
+    if day > at:
+        local = datetime.fromtimestamp(day / 1000, ZoneInfo(zone))
+        tomorrow = local + timedelta(days=1)
+        assert (local.day in paydays) or (local.strftime("%A").lower() in paydays) or (tomorrow.day == 1)
+    open_at = calendar.in_hours(at, allowed)
+    assert at <= open_at < at + DAY + 2 * HOUR
+    assert 9 <= datetime.fromtimestamp(open_at / 1000, ZoneInfo(zone)).hour < 17
+
+
+def test_a_limit_counts_what_was_beyond_it() -> None:
+    limit = Limit.model_validate({"name": "three", "attempts": 3, "period": "1h"})
+    assert limit.excess([NOW, NOW + 1, NOW + 2]) == 0
+    assert limit.excess([NOW, NOW + 1, NOW + 2, NOW + 3, NOW + HOUR + 5]) == 1
+
+
+def test_the_networks_rules_are_the_published_ones() -> None:
+    assert {limit.name: (limit.attempts, limit.period) for limit in NETWORKS.limits} == {
+        "visa_15_in_30_days": (15, 30 * DAY),
+        "mastercard_10_in_24_hours": (10, DAY),
+        "mastercard_35_in_30_days": (35, 30 * DAY),
+    }
+    assert {code: delay // HOUR for code, delay in NETWORKS.earliest.items()} == {
+        "24": 1, "25": 24, "26": 48, "27": 96, "28": 144, "29": 192, "30": 240,
+    }  # fmt: skip
