@@ -82,8 +82,8 @@ COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, jou
 """
 
 COPY_ENTRIES: Final = """
-COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
-FROM STDIN
+COPY ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description, journal_partition,
+                     journal_offset, legs, reverses, reason, operator) FROM STDIN
 """
 
 COPY_POSTINGS: Final = "COPY ledger.postings (entry_id, leg, account, side, amount, currency) FROM STDIN"

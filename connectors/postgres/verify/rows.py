@@ -17,6 +17,7 @@ from connectors.postgres.rows import columns, payment_row
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of
 from pipeline.domain.hash_chain import Link
 from pipeline.domain.projection import PaymentView
+from pipeline.messages.journal import Posting, Side
 
 PAYMENTS_AT_ONCE: Final = 1_000
 ROWS_AT_ONCE: Final = 2_000
@@ -30,6 +31,10 @@ SELECT chain_position, chain_hash, content FROM ledger.journal_content
 _PLAN: Final = """
 SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off
+"""
+_LEGS: Final = """
+SELECT p.account, p.side, p.amount, p.currency FROM ledger.entries AS e JOIN ledger.postings AS p USING (entry_id)
+ WHERE e.entry_id = %s::uuid AND e.payment_id = %s::uuid AND e.reverses IS NULL ORDER BY p.leg
 """
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM payments.facts), (SELECT count(*) FROM payments.payments),
@@ -121,6 +126,11 @@ class Snapshot:
         """Those of the facts that are in the books."""
         query = "SELECT fact_id::text FROM payments.facts WHERE fact_id = ANY (%s::uuid[])"
         return {row[0] for row in self.connection.execute(query, [list(fact_ids)])}
+
+    def legs_of(self, entry_id: str, payment_id: str) -> list[Posting]:
+        """The legs of a payment's entry, none if there is no such entry or it is a reversal."""
+        rows = self.connection.execute(_LEGS, [entry_id, payment_id])
+        return [Posting(account=a, side=Side(s), amount=amount, currency=c) for a, s, amount, c in rows]
 
     def counts(self) -> Counts:
         """How much there is."""
