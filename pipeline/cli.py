@@ -14,6 +14,7 @@ from rich.table import Table
 from connectors.kafka_connect.cli import app as connect_app
 from connectors.kafka_connect.connector import ConnectorError
 from connectors.postgres.cli import app as database_app
+from connectors.postgres.ledger_cli import app as ledger_app
 from connectors.postgres.verify.cli import app as verify_app
 from gateway.cli import app as keys_app
 from pipeline import local
@@ -34,6 +35,7 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(database_app, name="db")
 app.add_typer(connect_app, name="connect")
 app.add_typer(keys_app, name="keys")
+app.add_typer(ledger_app, name="ledger")
 app.add_typer(verify_app)
 console = Console()
 

@@ -61,6 +61,11 @@ def entry_id(fact: str) -> str:
     return derive("entry", fact)
 
 
+def reversal_id(entry: str, operator: str, reason: str) -> str:
+    """An operator's command to reverse an entry; the same one again is the same command."""
+    return derive("reversal", entry, operator, reason)
+
+
 def timer_id(payment: str, kind: str, subject: str, generation: int) -> str:
     """The `generation`-th timer of a kind for an attempt, hold, capture, void or refund."""
     return derive("timer", payment, kind, subject, generation)

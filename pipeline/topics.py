@@ -75,10 +75,13 @@ class Topic:
         return {**policy, "retention.ms": keep, "message.timestamp.type": "LogAppendTime"}
 
 
+_INTAKE_WRITERS: Final = ("gateway", "intake", "worker", "relay", "retry", "routing", "operators")
+
+
 def _flow() -> list[Topic]:
     return [
         Topic(COMMANDS, 30 * DAY, ("producers",), ("intake",)),
-        Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry", "routing"), ("authorization",)),
+        Topic(INTAKE, FOREVER, _INTAKE_WRITERS, ("authorization",)),
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
         Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger", "routing")),
         Topic(JOURNAL, FOREVER, ("ledger",), ("sink",)),

@@ -12,7 +12,7 @@ import psycopg
 
 from connectors.postgres import statements
 from pipeline.codec import Codec
-from pipeline.domain.hash_chain import Link, content_of, origin
+from pipeline.domain.hash_chain import Link, content_of, origin, reversal_of
 from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
 from pipeline.headers import traceparent
 from pipeline.messages.facts import Fact
@@ -160,8 +160,9 @@ def _fact_row(arrival: Arrival) -> tuple[Any, ...]:
 def _entry_row(arrival: Arrival) -> tuple[Any, ...]:
     entry = arrival.record.entry
     assert entry is not None
-    place = (arrival.partition, arrival.offset, len(entry.postings))
-    return (entry.entry_id, entry.fact_id, entry.payment_id, _time(entry.occurred_at), entry.description, *place)
+    what = (entry.entry_id, entry.fact_id, entry.payment_id, arrival.fact.merchant_id)
+    when = (_time(entry.occurred_at), entry.description, arrival.partition, arrival.offset)
+    return (*what, *when, len(entry.postings), *reversal_of(arrival.fact))
 
 
 def _posting_rows(arrival: Arrival) -> Iterable[tuple[Any, ...]]:

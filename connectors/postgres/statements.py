@@ -34,12 +34,13 @@ UPDATE sink.offsets SET next_offset = %(following)s
    AND next_offset < %(following)s
 """
 
+# The views go over in binary: as text, each of their quotes would be escaped, in Python.
 _PAYMENT_ROWS: Final = """
 SELECT v.payment_id, v.merchant_id, v.status, v.amount, v.currency, v.provider, v.capture_method, v.customer_id,
        v.merchant_reference, to_timestamp(v.created_at / 1000.0) AS created_at,
-       to_timestamp(v.updated_at / 1000.0) AS updated_at, v.sequence, v.view
+       to_timestamp(v.updated_at / 1000.0) AS updated_at, v.sequence, v.view::jsonb AS view
   FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bigint[], %s::text[], %s::text[], %s::text[],
-              %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %s::jsonb[])
+              %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[], %b::text[])
     AS v (payment_id, merchant_id, status, amount, currency, provider, capture_method, customer_id,
           merchant_reference, created_at, updated_at, sequence, view)
 """
@@ -81,8 +82,8 @@ COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, jou
 """
 
 COPY_ENTRIES: Final = """
-COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
-FROM STDIN
+COPY ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description, journal_partition,
+                     journal_offset, legs, reverses, reason, operator) FROM STDIN
 """
 
 COPY_POSTINGS: Final = "COPY ledger.postings (entry_id, leg, account, side, amount, currency) FROM STDIN"

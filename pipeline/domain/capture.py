@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pipeline import ids
-from pipeline.domain import disputes
+from pipeline.domain import disputes, reversals
 from pipeline.domain.decision import Decision, Draft, Output, Schedule, remember
 from pipeline.domain.disputes import Disputes
 from pipeline.messages import Input
@@ -38,7 +38,7 @@ from pipeline.messages.facts import (
     VoidFailed,
     VoidRequested,
 )
-from pipeline.messages.inputs import DisputeReport, ProviderReport, TimerFired
+from pipeline.messages.inputs import DisputeReport, ProviderReport, ReverseEntry, TimerFired
 from pipeline.messages.requests import CaptureRequest, RefundRequest, VoidRequest
 from pipeline.messages.values import CaptureMethod, Operation, Outcome, RejectionReason, TimerKind
 
@@ -121,6 +121,7 @@ class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
     held: int = 0
     moves: tuple[Move, ...] = ()
     disputes: Disputes = ()
+    reversals: dict[str, str] = {}
     seen: tuple[str, ...] = ()
 
     def total(self, operation: Operation, *statuses: MoveStatus) -> int:
@@ -163,6 +164,8 @@ def decide(state: CaptureState | None, item: Item, schedule: Schedule) -> Result
     state = state or CaptureState()
     if isinstance(item, Fact):
         return _numbered(_pass_on(state, item, schedule), state)
+    if isinstance(item, ReverseEntry):
+        return _numbered(_reverse(state, item), state)
     if isinstance(item, Command) and item.command_id in state.seen:
         return Decision(state)
     decision = TABLE[state.phase].cell(kind_of(state, item))(state, item, schedule)
@@ -308,6 +311,15 @@ def _pass_on(state: CaptureState, fact: Fact, schedule: Schedule) -> Result:
     assert decision.state is not None
     seen = remember(decision.state.seen, fact.fact_id)
     return Decision(replace(decision.state, seen=seen), (fact, *decision.outputs))
+
+
+def _reverse(state: CaptureState, item: ReverseEntry) -> Result:
+    """A correction of the books, whatever the hold's phase."""
+    if item.command_id in state.seen:
+        return Decision(state)
+    draft = _draft(state, item)
+    found = reversals.decide(state.reversals, state.sequence, item, draft)
+    return draft.done(replace(state, reversals=found, seen=remember(state.seen, item.command_id)))
 
 
 def _fact(state: CaptureState, item: Item, schedule: Schedule) -> Result:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pipeline.messages.facts import Fact
+from pipeline.messages.facts import EntryReversed, Fact
 from pipeline.messages.journal import JournalEntry
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -44,8 +44,8 @@ def content_of(partition: int, offset: int, fact: Fact, body: bytes, entry: Jour
     """What is hashed of a record; `body` is the fact as it stands in the log. Times are microseconds since 1970.
 
     [partition, offset, payment, sequence, fact, type, occurred at, SHA-256 of the body in hex, entry or null]; an
-    entry is [id, payment, occurred at, description, partition, offset, number of legs, [[account, side, amount,
-    currency], ...]].
+    entry is [id, payment, merchant, occurred at, description, partition, offset, number of legs, [[account, side,
+    amount, currency], ...], the entry it reverses, reason, operator], the last three null in all but a reversal.
     """
     return _encode(
         (
@@ -57,22 +57,29 @@ def content_of(partition: int, offset: int, fact: Fact, body: bytes, entry: Jour
             type(fact).__name__,
             fact.occurred_at * 1000,
             sha256(body).hexdigest(),
-            _entry(partition, offset, entry) if entry else None,
+            _entry(partition, offset, fact, entry) if entry else None,
         )
     )
 
 
-def _entry(partition: int, offset: int, entry: JournalEntry) -> tuple[Any, ...]:
+def _entry(partition: int, offset: int, fact: Fact, entry: JournalEntry) -> tuple[Any, ...]:
     return (
         entry.entry_id,
         entry.payment_id,
+        fact.merchant_id,
         entry.occurred_at * 1000,
         entry.description,
         partition,
         offset,
         len(entry.postings),
         [(leg.account, leg.side, leg.amount, leg.currency) for leg in entry.postings],
+        *reversal_of(fact),
     )
+
+
+def reversal_of(fact: Fact) -> tuple[str | None, str | None, str | None]:
+    """What the fact's entry reverses, why, and who asked for it."""
+    return (fact.entry_id, fact.reason, fact.operator) if isinstance(fact, EntryReversed) else (None, None, None)
 
 
 def parts(content: bytes) -> list[Any]:

@@ -7,8 +7,10 @@ and must return to zero. Accounts and postings are explained in docs/ledger.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.messages.facts import (
@@ -16,6 +18,7 @@ from pipeline.messages.facts import (
     DisputeFundsWithdrawn,
     DisputeLost,
     DisputeWon,
+    EntryReversed,
     Fact,
     HoldExpired,
     PaymentAuthorized,
@@ -46,7 +49,7 @@ def entry_of(fact: Fact) -> JournalEntry | None:
         description=type(fact).__name__,
         postings=postings,
     )
-    _check_balanced(entry)
+    check_balanced(entry.postings)
     return entry
 
 
@@ -165,6 +168,13 @@ def _dispute_won(fact: DisputeWon) -> list[Posting]:
     return _move(disputes_receivable(fact), merchant_payable(fact), fact.amount, fact.currency)
 
 
+def _reversed(fact: EntryReversed) -> list[Posting]:
+    """The same legs in the same order, each on the other side."""
+    return [replace(leg, side=_OPPOSITE[leg.side]) for leg in fact.postings]
+
+
+_OPPOSITE: Final = {Side.DEBIT: Side.CREDIT, Side.CREDIT: Side.DEBIT}
+
 _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     PaymentAuthorized: _authorized,
     PaymentCaptured: _captured,
@@ -177,14 +187,16 @@ _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     DisputeFundsReinstated: _dispute_reinstated,
     DisputeLost: _dispute_lost,
     DisputeWon: _dispute_won,
+    EntryReversed: _reversed,
 }
 
 
-def _check_balanced(entry: JournalEntry) -> None:
+def check_balanced(postings: Iterable[Posting]) -> None:
+    """Raises UnbalancedError unless debits equal credits in each currency and each leg moves something."""
     sums: dict[str, int] = defaultdict(int)
-    for posting in entry.postings:
+    for posting in postings:
         sums[posting.currency] += posting.amount if posting.side is Side.DEBIT else -posting.amount
         if posting.amount <= 0:
-            raise UnbalancedError(f"{entry.description}: a posting of {posting.amount}")
-    if any(sums.values()):
-        raise UnbalancedError(f"{entry.description}: {dict(sums)}")
+            raise UnbalancedError(f"a posting of {posting.amount}")
+    if not sums or any(sums.values()):
+        raise UnbalancedError(f"debit minus credit: {dict(sums)}")

@@ -26,6 +26,7 @@ from pipeline.messages.facts import (
     DisputeLost,
     DisputeOpened,
     DisputeWon,
+    EntryReversed,
     Fact,
     HoldExpired,
     IntentCreated,
@@ -520,6 +521,11 @@ def _rejected(view: PaymentView, fact: CommandRejected) -> PaymentView:
     return replace(view, rejections=(*view.rejections, rejection))
 
 
+def _entry_reversed(view: PaymentView, fact: EntryReversed) -> PaymentView:
+    """The books were corrected; the payment stands as before."""
+    return view
+
+
 _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     IntentCreated: _created,
     MethodSet: _method_set,
@@ -549,6 +555,7 @@ _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     DisputeLost: _dispute_lost,
     ReviewNeeded: _review_needed,
     CommandRejected: _rejected,
+    EntryReversed: _entry_reversed,
 }
 
 
@@ -607,6 +614,7 @@ _OPERATIONS: Final[dict[type[Fact], tuple[str, OperationState]]] = {
     PaymentRefunded: ("Refund", OperationState.COMPLETED),
     RefundFailed: ("Refund", OperationState.FAILED),
     ReviewNeeded: ("Review", OperationState.FAILED),
+    EntryReversed: ("ReverseEntry", OperationState.COMPLETED),
 }
 
 _PUBLIC: Final[dict[type[Fact], PublicTopic]] = {

@@ -11,6 +11,7 @@ from typing import Annotated
 import msgspec
 
 from pipeline.messages.base import Millis, Minor, Record
+from pipeline.messages.journal import Posting
 from pipeline.messages.values import (
     CaptureMethod,
     Decline,
@@ -304,6 +305,15 @@ class CommandRejected(Fact, frozen=True, kw_only=True):
     detail: str
 
 
+class EntryReversed(Fact, frozen=True, kw_only=True):
+    """A journal entry was corrected by its opposite. The payment itself stands as before."""
+
+    entry_id: Annotated[str, msgspec.Meta(description="the entry that is reversed")]
+    postings: Annotated[list[Posting], msgspec.Meta(description="the reversed entry's legs, as they stood")]
+    reason: str
+    operator: str
+
+
 FACTS: tuple[type[Fact], ...] = (
     IntentCreated,
     MethodSet,
@@ -333,4 +343,5 @@ FACTS: tuple[type[Fact], ...] = (
     DisputeLost,
     ReviewNeeded,
     CommandRejected,
+    EntryReversed,
 )

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 
 from pipeline.messages.base import Input, Millis, Minor
+from pipeline.messages.journal import Posting
 from pipeline.messages.values import Decline, DisputeStep, NextAction, Operation, Outcome, ReportSource, TimerKind
 
 
@@ -109,4 +110,27 @@ class RetryAbandoned(Input, frozen=True, kw_only=True):
         return self.plan_id
 
 
-INPUTS: tuple[type[Input], ...] = (ProviderReport, DisputeReport, TimerFired, RetryPlanned, RetryAbandoned)
+class ReverseEntry(Input, frozen=True, kw_only=True):
+    """An operator's correction: post the opposite of a journal entry. Only trusted writers may send it."""
+
+    command_id: Annotated[str, msgspec.Meta(description="derived from the entry, the reason and the operator")]
+    entry_id: Annotated[str, msgspec.Meta(description="the entry to reverse, of this payment")]
+    entry_fact_id: Annotated[str, msgspec.Meta(description="the fact that posted it")]
+    entry_sequence: Annotated[int, msgspec.Meta(description="that fact's number in its payment")]
+    postings: Annotated[list[Posting], msgspec.Meta(description="the entry's legs, as they stand in the books")]
+    reason: str
+    operator: Annotated[str, msgspec.Meta(description="who asks for it, by name")]
+
+    @property
+    def input_id(self) -> str:
+        return self.command_id
+
+
+INPUTS: tuple[type[Input], ...] = (
+    ProviderReport,
+    DisputeReport,
+    TimerFired,
+    RetryPlanned,
+    RetryAbandoned,
+    ReverseEntry,
+)

@@ -108,6 +108,8 @@ class RejectionReason(StrEnum):
     AMOUNT_EXCEEDS_HOLD = "amount_exceeds_hold"
     NOTHING_CAPTURED = "nothing_captured"
     AMOUNT_EXCEEDS_CAPTURED = "amount_exceeds_captured"
+    NOT_REVERSIBLE = "not_reversible"
+    """An operator's reversal of a journal entry; the API has no such command."""
 
 
 class PaymentMethod(Record, frozen=True, kw_only=True):

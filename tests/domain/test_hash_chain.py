@@ -21,7 +21,7 @@ def test_a_link_can_be_made_by_hand() -> None:
     assert ENTRY is not None
     at = AUTHORIZED.occurred_at * 1000
     legs = [[leg.account, leg.side.value, leg.amount, leg.currency] for leg in ENTRY.postings]
-    entry = [ENTRY.entry_id, AUTHORIZED.payment_id, at, "PaymentAuthorized", 3, 7, 2, legs]
+    entry = [ENTRY.entry_id, AUTHORIZED.payment_id, "acme", at, "PaymentAuthorized", 3, 7, 2, legs, None, None, None]
     place = [3, 7, AUTHORIZED.payment_id, AUTHORIZED.sequence, AUTHORIZED.fact_id, "PaymentAuthorized", at]
     content = json.dumps([*place, sha256(b"body").hexdigest(), entry], separators=(",", ":")).encode()
     assert content == CONTENT
@@ -43,6 +43,7 @@ def test_every_change_changes_the_content() -> None:
         content_of(3, 7, replace(AUTHORIZED, occurred_at=1), b"body", ENTRY),
         content_of(3, 7, AUTHORIZED, b"other", ENTRY),
         content_of(3, 7, AUTHORIZED, b"body", None),
+        content_of(3, 7, replace(AUTHORIZED, merchant_id="other"), b"body", ENTRY),
         content_of(3, 7, AUTHORIZED, b"body", replace(ENTRY, entry_id="x")),
         content_of(3, 7, AUTHORIZED, b"body", replace(ENTRY, description="x")),
         content_of(3, 7, AUTHORIZED, b"body", replace(ENTRY, postings=legs[:1])),

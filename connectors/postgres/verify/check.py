@@ -14,12 +14,12 @@ from connectors.postgres.verify.fold import Fold, Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances, Counts, Row, Snapshot
 from connectors.postgres.verify.source import Source
-from connectors.postgres.verify.words import NOTHING, Difference, differing, name_of, place_of
+from connectors.postgres.verify.words import NOTHING, Difference, amount_of, differing, name_of, place_of
 from pipeline.codec import Codec
 from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import entry_of
-from pipeline.messages.facts import Fact
-from pipeline.messages.journal import JournalEntry, Side
+from pipeline.messages.facts import EntryReversed, Fact
+from pipeline.messages.journal import JournalEntry, Posting, Side
 
 REPORT_EVERY: Final = 1_000
 _HAS: Final = "SELECT FROM payments.facts WHERE fact_id = %s AND journal_partition = %s AND journal_offset = %s"
@@ -61,6 +61,7 @@ class PartitionCheck:
     link: Link = field(init=False)
     balances: Balances = field(default_factory=dict)
     _source: Source = field(init=False)
+    _reversals: list[EntryReversed] = field(default_factory=list)
     _entries: int = 0
     _postings: int = 0
 
@@ -76,6 +77,8 @@ class PartitionCheck:
         self._check_records()
         self._check_gaps()
         self._check_events()
+        for fact in self._reversals:
+            self._check_reversal(fact)
         self.snapshot.compare_payments(self.fold.views.values())
         counts = Counts(self.link.position, len(self.fold.views), self._entries, self._postings)
         return Found(self.link, counts, self.balances, len(self.fold.again), self._source.unusable)
@@ -114,6 +117,8 @@ class PartitionCheck:
         if row is None or row.position != link.position or row.content.encode() != content or row.hash != link.hash:
             raise self._difference(posted, link, row)
         self.link = link
+        if isinstance(posted.fact, EntryReversed):
+            self._reversals.append(posted.fact)
         if posted.entry is not None:
             self._add(posted.entry)
 
@@ -165,6 +170,15 @@ class PartitionCheck:
                 "it waits in payments.parked", place,
             )  # fmt: skip
 
+    def _check_reversal(self, fact: EntryReversed) -> None:
+        """What is reversed is an entry of the payment, with just these legs, and no reversal itself. The rows are as
+        good as the log here: they have been compared.
+        """
+        legs = self.snapshot.legs_of(fact.entry_id, fact.payment_id)
+        if legs != fact.postings:
+            name = f"payment {fact.payment_id}: reversal of entry {fact.entry_id} by {fact.operator} ({fact.reason})"
+            raise Difference(name, _legs(fact.postings), _legs(legs), note="it reverses what was never posted so")
+
     def _check_events(self) -> None:
         """Each fact of payments.events is in the journal, and the other way round."""
         for posted in self._source.strays:
@@ -185,3 +199,8 @@ class PartitionCheck:
         posts = f"it posts entry {entry.entry_id}" if entry else "it happened"
         place = f"{self.log.events}[{self.bounds.partition}] offset {offset}"
         return Difference(name, f"{posts}; {self.log.journal} does not have it", NOTHING, place)
+
+
+def _legs(postings: list[Posting]) -> str:
+    legs = [f"{leg.side} {amount_of(leg.amount, leg.currency)} {leg.account}" for leg in postings]
+    return "; ".join(legs) or NOTHING

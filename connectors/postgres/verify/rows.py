@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Final
+from itertools import islice, starmap
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -16,18 +17,24 @@ from connectors.postgres.rows import columns, payment_row
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of
 from pipeline.domain.hash_chain import Link
 from pipeline.domain.projection import PaymentView
+from pipeline.messages.journal import Posting, Side
 
 PAYMENTS_AT_ONCE: Final = 1_000
+ROWS_AT_ONCE: Final = 2_000
 Balances = dict[tuple[str, str], tuple[int, int]]
 """Account and currency: what was debited, what was credited."""
 
-_CHAIN: Final = sql.SQL("""
-COPY (SELECT chain_position, encode(chain_hash, 'hex'), content FROM ledger.journal_content
-       WHERE journal_partition = {} ORDER BY chain_position) TO STDOUT
-""")
+_CHAIN: Final = """
+SELECT chain_position, chain_hash, content FROM ledger.journal_content
+ WHERE journal_partition = %s ORDER BY chain_position
+"""
 _PLAN: Final = """
 SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off
+"""
+_LEGS: Final = """
+SELECT p.account, p.side, p.amount, p.currency FROM ledger.entries AS e JOIN ledger.postings AS p USING (entry_id)
+ WHERE e.entry_id = %s::uuid AND e.payment_id = %s::uuid AND e.reverses IS NULL ORDER BY p.leg
 """
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM payments.facts), (SELECT count(*) FROM payments.payments),
@@ -47,8 +54,7 @@ _STRANGERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A fact with its entry, as the rows have it, and its link in the hash chain."""
 
     position: int
@@ -93,9 +99,15 @@ class Snapshot:
 
     def chain(self, partition: int) -> Generator[Row, None, None]:
         """The facts of a partition in the order of its chain. Close it before the next statement."""
-        with self.connection.cursor() as cursor, cursor.copy(_CHAIN.format(partition)) as copy:
-            for position, digest, content in copy.rows():
-                yield Row(int(position), bytes.fromhex(digest), content)
+        with (
+            self.connection.cursor("chain", binary=True) as cursor,
+            ThreadPoolExecutor(1, "rows") as ahead,
+        ):
+            cursor.execute(_CHAIN, (partition,))
+            coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)
+            while rows := coming.result():
+                coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)  # Postgres works while these are compared
+                yield from starmap(Row, rows)
 
     def head(self, partition: int) -> Link | None:
         """The last link of a partition's chain."""
@@ -114,6 +126,11 @@ class Snapshot:
         """Those of the facts that are in the books."""
         query = "SELECT fact_id::text FROM payments.facts WHERE fact_id = ANY (%s::uuid[])"
         return {row[0] for row in self.connection.execute(query, [list(fact_ids)])}
+
+    def legs_of(self, entry_id: str, payment_id: str) -> list[Posting]:
+        """The legs of a payment's entry, none if there is no such entry or it is a reversal."""
+        rows = self.connection.execute(_LEGS, [entry_id, payment_id])
+        return [Posting(account=a, side=Side(s), amount=amount, currency=c) for a, s, amount, c in rows]
 
     def counts(self) -> Counts:
         """How much there is."""

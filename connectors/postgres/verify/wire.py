@@ -44,7 +44,8 @@ def _entry(entry: JournalEntry) -> bytes:
 
 def _text(text: str) -> bytes:
     raw = text.encode()
-    return _long(len(raw)) + raw
+    length = len(raw)
+    return (_LENGTHS[length] if length < len(_LENGTHS) else _long(length)) + raw
 
 
 _known = lru_cache(maxsize=4096)(_text)
@@ -54,11 +55,12 @@ _known = lru_cache(maxsize=4096)(_text)
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, least significant first."""
     rest = (number << 1) ^ (number >> 63)
-    if rest < 0x80:
-        return bytes((rest,))
     made = bytearray()
     while rest >= 0x80:
         made.append(rest & 0x7F | 0x80)
         rest >>= 7
     made.append(rest)
     return bytes(made)
+
+
+_LENGTHS = [_long(length) for length in range(256)]

@@ -14,10 +14,11 @@ NOTHING: Final = "nothing"
 
 _FACT: Final = ("journal partition", "journal offset", "payment", "sequence", "fact", "type", "time", "body (SHA-256)")
 _ENTRY: Final = (
-    "id", "payment", "time", "description", "journal partition", "journal offset", "number of legs",
+    "id", "payment", "merchant", "time", "description", "journal partition", "journal offset", "number of legs",
+    "legs", "reverses", "reason", "operator",
 )  # fmt: skip
 _ENTRY_AT: Final = 8
-_LEGS_AT: Final = 7
+_LEGS_AT: Final = 8
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,10 @@ from pipeline.settings import Settings
 
 pytestmark = pytest.mark.stack
 
-ENTRY = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0, %s)"
+ENTRY = (
+    "INSERT INTO ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description,"
+    " journal_partition, journal_offset, legs) VALUES (%s, %s, %s, 'acme', now(), 'Test', 0, 0, %s)"
+)
 LEG = "INSERT INTO ledger.postings VALUES (%s, %s, 'bank:USD', %s, %s, %s)"
 
 
@@ -97,7 +100,7 @@ def test_books_in_use_get_the_legs_of_their_entries(settings_at_first: Settings)
         old = "INSERT INTO ledger.entries VALUES (%s, %s, %s, now(), 'Test', 0, 0)"
         connection.execute(old, (entry, uuid4(), uuid4()))
         connection.cursor().executemany(LEG, [(entry, n, s, 5, "USD") for n, s in enumerate(("debit", "credit"))])
-    migrate.upgrade(settings_at_first)
+    migrate.upgrade(settings_at_first, "0002")
     with psycopg.connect(settings_at_first.reveal("postgres_sink_url"), autocommit=True) as connection:
         assert connection.execute("SELECT legs FROM ledger.entries").fetchall() == [(2,)]
         with pytest.raises(errors.CheckViolation):
@@ -147,7 +150,8 @@ def test_nobody_changes_or_removes_what_is_written(books: Settings, role: str) -
 
 TABLES = [
     "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
-    "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "outbox.events", "sink.offsets",
+    "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "ledger.journal_content",
+    "outbox.events", "sink.offsets",
     "gateway.api_keys", "gateway.requests",
 ]  # fmt: skip
 GRANTED = {
@@ -171,7 +175,8 @@ GRANTED = {
     "reader": dict.fromkeys(
         [
             "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
-            "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "sink.offsets",
+            "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "ledger.journal_content",
+            "sink.offsets",
         ],
         "SELECT",
     ),

@@ -82,6 +82,8 @@ def test_books_in_use_are_chained_as_a_replay_would(
     write(books, sink_connection, delivered(log_of_payments()), 5)
     migrate.upgrade(settings_at_first, "0002")
     columns = {
+        "payments.payments": "payment_id, merchant_id, status, amount, currency, provider, capture_method, created_at,"
+        " updated_at, sequence, view",
         "payments.facts": "payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset",
         "ledger.entries": "entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset,"
         " legs",
@@ -89,8 +91,10 @@ def test_books_in_use_are_chained_as_a_replay_would(
     }
     with psycopg.connect(settings_at_first.reveal("postgres_sink_url")) as old:
         for table, names in columns.items():
-            rows = sink_connection.execute(f"SELECT {names} FROM {table}".encode()).fetchall()
+            rows = sink_connection.execute(
+                f"SELECT {names.replace('view', 'view::text')} FROM {table}".encode()
+            ).fetchall()
             marks = ", ".join(["%s"] * len(rows[0]))
             old.cursor().executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})".encode(), rows)
     migrate.upgrade(settings_at_first)
-    assert digest(settings_at_first)["payments.facts"] == digest(books)["payments.facts"]
+    assert digest(settings_at_first) | {"payments.operations": ""} == digest(books) | {"payments.operations": ""}

@@ -25,6 +25,7 @@ from connectors.postgres.verify.run import Report, Verification
 from connectors.postgres.verify.seals import chain_of_rows
 from connectors.postgres.verify.words import Difference
 from pipeline import ids, topics
+from pipeline.domain.chain import PaymentChain
 from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import journal_record
 from pipeline.kafka import producer_config
@@ -46,14 +47,19 @@ PARTITIONS = 2
 PAYMENTS = [ids.derive("verified", number) for number in range(6)]
 
 
-def refunded() -> list[Fact]:
-    """The facts of a payment that was authorized, captured and refunded in part."""
+def refunded_chain() -> PaymentChain:
+    """A payment that was authorized, captured and refunded in part."""
     chain = authorized()
     for asked in (Capture(**command("capture"), amount=6_000), Refund(**command("refund"), amount=1_500)):
         (request,) = chain.feed(asked).requests
         operation = Operation.CAPTURE if isinstance(asked, Capture) else Operation.REFUND
         chain.feed(report(operation, Outcome.APPROVED, request.subject_id))
-    return chain.facts
+    return chain
+
+
+def refunded() -> list[Fact]:
+    """Its facts."""
+    return refunded_chain().facts
 
 
 @dataclass
@@ -230,8 +236,9 @@ TAMPERINGS = {
         ("of the hash chain", "PaymentCaptured", sha256(b"x").hexdigest(), "["),
     ),
     "an entry of nothing": (
-        "INSERT INTO ledger.entries SELECT gen_random_uuid(), gen_random_uuid(), payment_id, now(), 'Gift', 0, 0, 2"
-        " FROM payments.payments WHERE payment_id = %(payment)s",
+        "INSERT INTO ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description,"
+        " journal_partition, journal_offset, legs) SELECT gen_random_uuid(), gen_random_uuid(), payment_id, 'acme',"
+        " now(), 'Gift', 0, 0, 2 FROM payments.payments WHERE payment_id = %(payment)s",
         ("entry", "Gift", "the log says   nothing", "Postgres says"),
     ),
     "a posting of nothing": (

@@ -6,11 +6,9 @@ is gone leaves a gap. `ledger.journal_content` says what a link covers, from the
 
 from __future__ import annotations
 
-from typing import Any
-
 from alembic import op
 
-from pipeline.domain.hash_chain import Link, origin
+from connectors.postgres.migrations.chaining import chain_everything
 
 revision = "0010"
 down_revision = "0003"
@@ -38,17 +36,6 @@ COMMENT ON VIEW ledger.journal_content IS
 GRANT SELECT ON ledger.journal_content TO payments_reader;
 """
 
-# The order in which a replay of the log would write them: at the offset of the last fact that each had to wait for.
-UNCHAINED = """
-SELECT payment_id, sequence, journal_partition, content
-  FROM (SELECT payment_id, sequence, fact_id,
-               max(journal_offset) OVER (PARTITION BY payment_id ORDER BY sequence) AS behind
-          FROM payments.facts) AS placed JOIN ledger.journal_content USING (fact_id)
- ORDER BY journal_partition, behind, sequence
-"""
-
-CHAIN = "UPDATE payments.facts SET chain_position = %s, chain_hash = %s WHERE payment_id = %s AND sequence = %s"
-
 COMPLETE = """
 ALTER TABLE payments.facts ALTER COLUMN chain_position SET NOT NULL, ALTER COLUMN chain_hash SET NOT NULL,
     ADD CONSTRAINT a_link_is_a_sha256 CHECK (chain_position > 0 AND length(chain_hash) = 32);
@@ -63,21 +50,8 @@ def upgrade() -> None:
     assert connection is not None
     connection.execute(COLUMNS)
     connection.execute(CONTENT)
-    connection.execute("ALTER TABLE payments.facts DISABLE TRIGGER payments_facts_is_append_only")
-    _chain(connection)
-    connection.execute("ALTER TABLE payments.facts ENABLE TRIGGER payments_facts_is_append_only")
+    chain_everything(connection)
     connection.execute(COMPLETE)
-
-
-def _chain(connection: Any) -> None:
-    """Chain what is there."""
-    heads: dict[int, Link] = {}
-    with connection.cursor(name="unchained") as rows, connection.cursor() as cursor:
-        rows.execute(UNCHAINED)
-        for payment, sequence, partition, content in rows:
-            link = heads.get(partition, origin(partition)).next(content.encode())
-            heads[partition] = link
-            cursor.execute(CHAIN, (link.position, link.hash, payment, sequence))
 
 
 def downgrade() -> None:
