@@ -79,3 +79,13 @@ def report_id(request: str, outcome: str) -> str:
 def outbox_id(fact: str) -> str:
     """The public event of a fact."""
     return derive("public", fact)
+
+
+def webhook_endpoint_id(merchant_id: str, request: str) -> str:
+    """The webhook endpoint that a merchant's request makes."""
+    return derive("webhook endpoint", merchant_id, request)
+
+
+def delivery_id(endpoint: str, event: str) -> str:
+    """The one delivery of an event to a webhook endpoint."""
+    return derive("delivery", endpoint, event)

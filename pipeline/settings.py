@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     postgres_gateway_url: SecretStr = SecretStr("postgresql://payments_gateway@127.0.0.1/payments")
     postgres_reader_url: SecretStr = SecretStr("postgresql://payments_reader@127.0.0.1/payments")
     postgres_debezium_url: SecretStr = SecretStr("postgresql://payments_debezium@127.0.0.1/payments")
+    postgres_webhooks_url: SecretStr = SecretStr("postgresql://payments_webhooks@127.0.0.1/payments")
 
     partitions: int = Field(12, ge=1, description="of topics without a count of their own; frozen at creation")
     compression: str = Field("none", description="of what is produced; worth its CPU where batches are large")
@@ -66,6 +67,20 @@ class Settings(BaseSettings):
     reconcile_every: float = Field(10.0, gt=0, description="seconds between two looks of the reconciler")
     reconcile_grace: float = Field(30.0, gt=0, description="seconds a fact may take to its ledger rows")
     reconcile_stuck_after: float = Field(900.0, gt=0, description="seconds after which an operation counts as stuck")
+
+    webhook_secret_keys: SecretStr = Field(
+        SecretStr(""), description="keys that merchants' signing secrets are kept under: `id:base64` of 32 bytes, "
+        "comma-separated; the first one seals, all open"
+    )  # fmt: skip
+    webhook_allow_http: bool = Field(False, description="webhooks to http URLs: for local receivers only")
+    webhook_allowed_networks: str = Field(
+        "", description="networks, comma-separated, that webhooks may go to besides the public internet"
+    )
+    webhook_timeout: float = Field(5.0, gt=0, description="seconds from resolving a receiver's name to its answer")
+    webhook_concurrency: int = Field(1_024, ge=1, description="webhooks under way at once")
+    webhook_endpoint_concurrency: int = Field(8, ge=2, description="of these, to one endpoint")
+    webhook_retry_scale: float = Field(1.0, gt=0, description="multiplies the pauses between attempts; for tests")
+    webhook_keep_days: int = Field(30, ge=7, description="how long deliveries can be read and replayed")
 
     def reveal(self, name: str) -> str:
         """The value of a secret setting."""

@@ -1,0 +1,1 @@
+"""Webhooks to merchants: public events fanned out to endpoints, delivered from Postgres."""
