@@ -31,7 +31,12 @@ COMPATIBILITY: Final = "FULL_TRANSITIVE"
 _TIMEOUT: Final = 30.0
 _REGISTRY_THREADS: Final = 4
 
-STATEFUL: Final = {"authorization": topics.INTAKE, "capture": topics.AUTHORIZATIONS, "retry": topics.EVENTS}
+STATEFUL: Final = {
+    "authorization": topics.INTAKE,
+    "capture": topics.AUTHORIZATIONS,
+    "retry": topics.EVENTS,
+    "settlement": topics.SETTLEMENT_LINES,
+}
 """The stages that keep state, and the topic each keeps it for."""
 
 

@@ -11,6 +11,7 @@ from pipeline.messages import Input, Record
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import ProviderRequest
+from pipeline.messages.settlement import SettlementJournalRecord, SettlementLine
 from pipeline.messages.timers import Timer
 
 Headers = list[tuple[str, bytes]]
@@ -19,7 +20,7 @@ TRACEPARENT: Final = "traceparent"
 
 def headers_of(record: Record, source: str, trace: str | None = None) -> Headers:
     """The headers of `record` as `source` (a stage's name) writes it; `trace` is the traceparent of what caused it."""
-    record_id, subject, at = _identity(record)
+    record_id, subject, at = identity(record)
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", record_id.encode()),
@@ -45,12 +46,26 @@ def trace_of(headers: Iterable[tuple[str, Any]] | None) -> str | None:
     return None
 
 
-def _identity(record: Record) -> tuple[str, str, int]:
+def key_of(record: Record) -> bytes:
+    """The key that a record has on its topic."""
+    return identity(record)[1].encode()
+
+
+def identity(record: Record) -> tuple[str, str, int]:
+    """A record's id, its key, and its time in milliseconds. Raises TypeError for one that is not the pipeline's."""
     match record:
         case Input():
             return record.input_id, record.payment_id, record.occurred_at
         case Fact():
             return record.fact_id, record.payment_id, record.occurred_at
+        case SettlementLine():
+            return record.line_id, record.line_id, record.occurred_at
+        case SettlementJournalRecord():
+            return (
+                record.entry.entry_id if record.entry else record.line.line_id,
+                record.line.line_id,
+                record.line.occurred_at,
+            )
         case ProviderRequest():
             return record.request_id, record.payment_id, record.issued_at
         case Timer():

@@ -74,3 +74,8 @@ def report_id(request: str, outcome: str) -> str:
 def outbox_id(fact: str) -> str:
     """The public event of a fact."""
     return derive("public", fact)
+
+
+def line_id(provider: str, *own: str | int) -> str:
+    """A line of a provider's settlement report, by the provider's own id of it."""
+    return derive("line", provider, *own)

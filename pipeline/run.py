@@ -17,6 +17,7 @@ PROCESSES: Final[dict[str, str]] = {
     "capture": "topologies.capture:run",
     "retry": "topologies.retry:run",
     "ledger": "topologies.ledger:run",
+    "settlement": "topologies.settlement:run",
     "relay": "topologies.timer_relay:run",
     **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},
     "sink": "connectors.postgres.sink:run",

@@ -19,6 +19,9 @@ AUTHORIZATIONS: Final = "payments.authorizations"
 EVENTS: Final = "payments.events"
 JOURNAL: Final = "ledger.journal"
 UNROUTED: Final = "providers.unrouted"
+SETTLEMENT_LINES: Final = "settlement.lines"
+ALERTS: Final = "ledger.alerts"
+BALANCES: Final = "ledger.balances"
 HEARTBEAT: Final = "__debezium-heartbeat.payments"
 
 PROVIDERS: Final = ("stripe",)
@@ -79,8 +82,16 @@ def _flow() -> list[Topic]:
         Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry"), ("authorization",)),
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
         Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger")),
-        Topic(JOURNAL, FOREVER, ("ledger",), ("sink",)),
+        Topic(JOURNAL, FOREVER, ("ledger", "settlement"), ("sink", "clearing")),
         Topic(UNROUTED, 30 * DAY, ("gateway",), ()),
+    ]
+
+
+def _settlement() -> list[Topic]:
+    return [
+        Topic(SETTLEMENT_LINES, FOREVER, ("reconcile",), ("settlement",)),
+        Topic(BALANCES, FOREVER, ("clearing",), ("consumers",), partitions=1, compacted=True),
+        Topic(ALERTS, 30 * DAY, ("clearing",), ("consumers",), partitions=1),
     ]
 
 
@@ -102,6 +113,7 @@ def _public() -> list[Topic]:
 
 def _dead_letters() -> list[Topic]:
     read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, *map(requests, PROVIDERS), *map(tier, TIERS)]
+    read += [SETTLEMENT_LINES]
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 
 
@@ -115,6 +127,7 @@ class Catalogue:
             topic.name: topic
             for topic in (
                 *_flow(),
+                *_settlement(),
                 *_requests(),
                 *_timers(),
                 *_public(),

@@ -7,8 +7,9 @@ is a bug and ends the process, with the transaction aborted, so that nothing is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
@@ -21,7 +22,7 @@ from quixstreams.models.serializers import SerializationContext, Serializer
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.timers import tier_for
-from pipeline.headers import Headers, headers_of, trace_of
+from pipeline.headers import Headers, headers_of, key_of, trace_of
 from pipeline.messages import Record
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.requests import ProviderRequest
@@ -32,7 +33,8 @@ from topologies.application import application
 from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 STATE_KEY: Final = b"s"
-REQUESTS_AND_TIMERS: Final = (*map(topics.requests, topics.PROVIDERS), *map(topics.tier, topics.TIERS))
+TIERS: Final = tuple(map(topics.tier, topics.TIERS))
+REQUESTS_AND_TIMERS: Final = (*map(topics.requests, topics.PROVIDERS), *TIERS)
 
 AnyStore = State[Any, Any]
 AnyState = TypeVar("AnyState", bound=msgspec.Struct)
@@ -113,13 +115,15 @@ class Stage:
         source: str,
         accepts: tuple[type[Record], ...],
         decider: Decider[AnyState],
+        *,
         to: str,
         also: tuple[str, ...] = (),
+        routes: Mapping[type[Record], str] = MappingProxyType({}),
     ) -> None:
-        """Run a state machine over `source`: requests go to their provider, timers to a tier (topics that `also` must
-        name), all else to `to`.
+        """Run a state machine over `source`: requests go to their provider, timers to a tier, what `routes` names
+        where it says (topics that `also` must name), all else to `to`.
         """
-        step = _StatefulStep(self, decider, to)
+        step = _StatefulStep(self, decider, to, routes)
         self._flow(source, accepts, step, stateful=True)
         self._declare(to, *also)
 
@@ -131,7 +135,7 @@ class Stage:
         to: str,
         max_bytes: int | None = None,
     ) -> None:
-        """Write what `step` makes of each record of `source` to `to`, keyed as the source is."""
+        """Write what `step` makes of each record of `source` to `to`, under its own key."""
 
         def run(delivered: Delivered) -> list[Outgoing]:
             return [self.encoded(record, to, delivered) for record in step(delivered)]
@@ -142,7 +146,7 @@ class Stage:
     def encoded(self, record: Record, topic: str, cause: Delivered) -> Outgoing:
         """A record ready to go, in the trace of what caused it."""
         headers = headers_of(record, self.name, trace_of(cause.headers))
-        return Outgoing(topic, cause.key, self.codec.encode(record), headers)
+        return Outgoing(topic, key_of(record), self.codec.encode(record), headers)
 
     def _flow(
         self,
@@ -195,9 +199,8 @@ class Stage:
             raise Unusable("undecodable", str(error)) from error
         if not isinstance(record, accepts):
             raise Unusable("unexpected_type", f"{type(record).__name__} does not belong here")
-        keyed: Any = record
-        if key is None or keyed.payment_id.encode() != key:
-            raise Unusable("key_mismatch", "the record's key is not its payment_id")
+        if key is None or key_of(record) != key:
+            raise Unusable("key_mismatch", "the record's key is not the one it must have")
         assert value is not None
         return Delivered(record, key, value, incoming.headers, incoming.timestamp)
 
@@ -213,12 +216,13 @@ class Stage:
 class _StatefulStep(Generic[AnyState]):
     """Load the payment's state, decide, keep the new state, route what the decision brought about."""
 
-    def __init__(self, stage: Stage, decider: Decider[AnyState], to: str) -> None:
+    def __init__(self, stage: Stage, decider: Decider[AnyState], to: str, routes: Mapping[type[Record], str]) -> None:
         self._stage = stage
         self._decide = decider.decide
         self._decode = msgspec.json.Decoder(decider.state).decode
         self._encode = msgspec.json.Encoder().encode
         self._to = to
+        self._routes = routes
 
     def __call__(self, delivered: Delivered, store: AnyStore) -> list[Outgoing]:
         kept = store.get_bytes(STATE_KEY)
@@ -240,7 +244,7 @@ class _StatefulStep(Generic[AnyState]):
                 return topics.requests(output.provider)
             case Timer():
                 return topics.tier(tier_for(output.due_at - self._stage.now()))
-        return self._to
+        return self._routes.get(type(output), self._to)
 
 
 def run_stage(

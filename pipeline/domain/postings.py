@@ -7,7 +7,7 @@ and must return to zero. Accounts and postings are explained in docs/ledger.md.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pipeline import ids
@@ -42,7 +42,7 @@ def entry_of(fact: Fact) -> JournalEntry | None:
         description=type(fact).__name__,
         postings=postings,
     )
-    _check_balanced(entry)
+    check_balanced(entry.description, entry.postings)
     return entry
 
 
@@ -137,11 +137,12 @@ _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
 }
 
 
-def _check_balanced(entry: JournalEntry) -> None:
+def check_balanced(description: str, postings: Iterable[Posting]) -> None:
+    """Raises UnbalancedError unless debits equal credits in each currency and every leg moves something."""
     sums: dict[str, int] = defaultdict(int)
-    for posting in entry.postings:
+    for posting in postings:
         sums[posting.currency] += posting.amount if posting.side is Side.DEBIT else -posting.amount
         if posting.amount <= 0:
-            raise UnbalancedError(f"{entry.description}: a posting of {posting.amount}")
+            raise UnbalancedError(f"{description}: a posting of {posting.amount}")
     if any(sums.values()):
-        raise UnbalancedError(f"{entry.description}: {dict(sums)}")
+        raise UnbalancedError(f"{description}: {dict(sums)}")

@@ -10,6 +10,7 @@ from pipeline.messages.inputs import INPUTS
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.public import PaymentEvent
 from pipeline.messages.requests import REQUESTS
+from pipeline.messages.settlement import SETTLEMENT
 from pipeline.messages.timers import Timer
 
 RECORDS: tuple[type[Record], ...] = (
@@ -20,6 +21,7 @@ RECORDS: tuple[type[Record], ...] = (
     Timer,
     JournalRecord,
     PaymentEvent,
+    *SETTLEMENT,
     DeadLetter,
 )
 """Every record that has a contract of its own."""

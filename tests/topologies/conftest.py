@@ -12,7 +12,7 @@ from pipeline.domain.decision import Schedule
 from pipeline.domain.retry import parse
 from pipeline.settings import PROJECT
 from tests.topologies.driver import Driver
-from topologies import authorization, capture, intake, ledger, retry
+from topologies import authorization, capture, intake, ledger, retry, settlement
 from topologies.stage import Stage
 
 SCHEDULE = Schedule()
@@ -23,6 +23,7 @@ TOPOLOGIES: dict[str, Callable[[Stage], None]] = {
     capture.STAGE: partial(capture.topology, schedule=SCHEDULE),
     retry.STAGE: partial(retry.topology, policy=POLICY),
     ledger.STAGE: ledger.topology,
+    settlement.STAGE: settlement.topology,
 }
 
 

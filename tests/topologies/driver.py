@@ -16,7 +16,7 @@ from quixstreams.models import MessageContext, TopicConfig, TopicManager
 
 from pipeline import admin
 from pipeline.codec import Codec, LocalIds
-from pipeline.headers import Headers
+from pipeline.headers import Headers, key_of
 from pipeline.messages import Record
 from pipeline.topics import Catalogue
 from topologies.application import StageApplication
@@ -63,27 +63,38 @@ class Driver:
         )
         self.app._producer.produce = self._produce  # type: ignore[method-assign,assignment]
         topology(Stage(name, self.codec, self.app, now=lambda: NOW))
-        (self.source,) = [topic.name for topic in self.app._dataframe_registry.consumer_topics]
-        self._run = self.app._dataframe_registry.compose_all()[self.source]
+        self.sources = [topic.name for topic in self.app._dataframe_registry.consumer_topics]
+        self._run = self.app._dataframe_registry.compose_all()
         self._offset = 0
         self.app._state_manager.init()
         for stream in self.app._state_manager.stores:
             self.app._state_manager.on_partition_assign(stream, 0, {})
         self.app._processing_context.init_checkpoint()  # type: ignore[no-untyped-call]
 
-    def send(self, record: Record, at: int = NOW, headers: Headers | None = None) -> list[Written]:
+    @property
+    def source(self) -> str:
+        """Where it reads from: the topic it has state for, if it has two."""
+        return self.sources[-1]
+
+    def send(
+        self, record: Record, at: int = NOW, headers: Headers | None = None, source: str | None = None
+    ) -> list[Written]:
         """Deliver a record as a trusted writer would."""
-        keyed: Any = record
-        return self.send_raw(self.codec.encode(record), keyed.payment_id.encode(), at, headers)
+        return self.send_raw(self.codec.encode(record), key_of(record), at, headers, source)
 
     def send_raw(
-        self, value: bytes | None, key: bytes | None, at: int = NOW, headers: Headers | None = None
+        self,
+        value: bytes | None,
+        key: bytes | None,
+        at: int = NOW,
+        headers: Headers | None = None,
+        source: str | None = None,
     ) -> list[Written]:
         """Deliver any bytes."""
-        already = len(self.written)
-        set_message_context(MessageContext(self.source, 0, self._offset, len(value or b"")))
-        self._run(value, key, at, headers)
-        self.app._processing_context.store_offset(self.source, 0, self._offset)
+        already, source = len(self.written), source or self.source
+        set_message_context(MessageContext(source, 0, self._offset, len(value or b"")))
+        self._run[source](value, key, at, headers)
+        self.app._processing_context.store_offset(source, 0, self._offset)
         self._offset += 1
         return self.written[already:]
 
