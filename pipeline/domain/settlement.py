@@ -16,6 +16,7 @@ import msgspec
 
 from pipeline import ids
 from pipeline.domain.postings import check_balanced
+from pipeline.messages.facts import Fact, PaymentAuthorized, PaymentCaptured, PaymentRefunded
 from pipeline.messages.journal import Posting, Side
 from pipeline.messages.settlement import LineKind, SettlementEntry, SettlementJournalRecord, SettlementLine
 
@@ -127,6 +128,19 @@ def _entry(entry_id: str, line: SettlementLine, description: str, postings: list
         description=description,
         postings=postings,
     )
+
+
+def provider_references(fact: Fact) -> list[tuple[str, str, str]]:
+    """The provider's names of a payment, a capture or a refund that a fact tells: provider, name, our payment."""
+    names: tuple[str | None, ...]
+    match fact:
+        case PaymentAuthorized():
+            names = (fact.provider_reference, fact.operation_reference)
+        case PaymentCaptured() | PaymentRefunded():
+            names = (fact.operation_reference,)
+        case _:
+            return []
+    return [(fact.provider, name, fact.payment_id) for name in dict.fromkeys(names) if name]
 
 
 def provider_receivable(provider: str, currency: str) -> str:

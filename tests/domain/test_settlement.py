@@ -24,7 +24,7 @@ def line(kind: LineKind, gross: int, fee: int = 0, **fields: Any) -> SettlementL
     values: dict[str, Any] = {
         "line_id": ids.line_id("stripe", own),
         "provider": "stripe",
-        "report_id": "report",
+        "report_id": ids.derive("report", "sample"),
         "line_number": 2,
         "occurred_at": NOW,
         "provider_kind": kind.value,
@@ -120,7 +120,9 @@ def test_a_payout_learned_later_posts_nothing() -> None:
 
 def test_the_same_line_in_another_report_changes_nothing() -> None:
     first = decide(None, CHARGE)
-    again = decide(first.state, replace(CHARGE, report_id="another", line_number=900, expected_fee=203))
+    again = decide(
+        first.state, replace(CHARGE, report_id=ids.derive("report", "another"), line_number=900, expected_fee=203)
+    )
     assert again.outputs == ()
     assert again.state == first.state
 

@@ -129,6 +129,12 @@ CHANGES = [
     "UPDATE payments.conflicts SET sequence = 1",
     "DELETE FROM payments.conflicts",
     "TRUNCATE payments.conflicts",
+    "UPDATE settlement.lines SET gross = 0",
+    "DELETE FROM settlement.lines",
+    "TRUNCATE settlement.lines CASCADE",
+    "UPDATE settlement.explanations SET payment_id = NULL",
+    "DELETE FROM settlement.explanations",
+    "TRUNCATE settlement.explanations",
 ]
 
 
@@ -148,7 +154,9 @@ def test_nobody_changes_or_removes_what_is_written(books: Settings, role: str) -
 TABLES = [
     "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
     "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "outbox.events", "sink.offsets",
-    "gateway.api_keys", "gateway.requests",
+    "gateway.api_keys", "gateway.requests", "payments.provider_references", "settlement.lines",
+    "settlement.explanations", "settlement.reported", "settlement.booked", "settlement.comparisons",
+    "settlement.differences", "settlement.payouts",
 ]  # fmt: skip
 GRANTED = {
     "sink": {
@@ -161,6 +169,9 @@ GRANTED = {
         "ledger.postings": "SELECT INSERT",
         "outbox.events": "SELECT INSERT DELETE",
         "sink.offsets": "SELECT INSERT UPDATE",
+        "payments.provider_references": "SELECT INSERT",
+        "settlement.lines": "SELECT INSERT",
+        "settlement.explanations": "SELECT INSERT",
     },
     "gateway": {
         "payments.payments": "SELECT",
@@ -172,6 +183,8 @@ GRANTED = {
         [
             "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
             "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "sink.offsets",
+            "payments.provider_references", "settlement.lines", "settlement.explanations", "settlement.reported",
+            "settlement.booked", "settlement.comparisons", "settlement.differences", "settlement.payouts",
         ],
         "SELECT",
     ),
