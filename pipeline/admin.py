@@ -38,6 +38,7 @@ STATEFUL: Final = {
     "capture": topics.AUTHORIZATIONS,
     "retry": topics.EVENTS,
     "routing": topics.UNROUTED,
+    "settlement": topics.SETTLEMENT_LINES,
 }
 """The stages that keep state, and the topic each keeps it for."""
 

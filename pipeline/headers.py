@@ -12,6 +12,7 @@ from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.routing import ReferenceLearned, UnmatchedEvent, UnroutedEvent
+from pipeline.messages.settlement import SettlementJournalRecord, SettlementLine
 from pipeline.messages.timers import Timer
 
 Headers = list[tuple[str, bytes]]
@@ -51,13 +52,18 @@ def key_of(record: Record) -> bytes:
     return identity(record)[1].encode()
 
 
-def identity(record: Record) -> tuple[str, str, int]:
+def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911 - one line a kind
     """A record's id, its key, and its time in milliseconds. Raises TypeError for one that is not the pipeline's."""
     match record:
         case Input():
             return record.input_id, record.payment_id, record.occurred_at
         case Fact():
             return record.fact_id, record.payment_id, record.occurred_at
+        case SettlementLine():
+            return record.line_id, record.line_id, record.occurred_at
+        case SettlementJournalRecord():
+            entry, line = record.entry, record.line
+            return entry.entry_id if entry else line.line_id, line.line_id, line.occurred_at
         case ProviderRequest():
             return record.request_id, record.payment_id, record.issued_at
         case Timer():

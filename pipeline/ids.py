@@ -89,3 +89,8 @@ def webhook_endpoint_id(merchant_id: str, request: str) -> str:
 def delivery_id(endpoint: str, event: str) -> str:
     """The one delivery of an event to a webhook endpoint."""
     return derive("delivery", endpoint, event)
+
+
+def line_id(provider: str, *own: str | int) -> str:
+    """A line of a provider's settlement report, by the provider's own id of it."""
+    return derive("line", provider, *own)

@@ -20,6 +20,9 @@ EVENTS: Final = "payments.events"
 JOURNAL: Final = "ledger.journal"
 UNROUTED: Final = "providers.unrouted"
 UNMATCHED: Final = "providers.unmatched"
+SETTLEMENT_LINES: Final = "settlement.lines"
+ALERTS: Final = "ledger.alerts"
+BALANCES: Final = "ledger.balances"
 HEARTBEAT: Final = "__debezium-heartbeat.payments"
 
 PROVIDERS: Final = ("stripe",)
@@ -84,9 +87,17 @@ def _flow() -> list[Topic]:
         Topic(INTAKE, FOREVER, _INTAKE_WRITERS, ("authorization",)),
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
         Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger", "routing")),
-        Topic(JOURNAL, FOREVER, ("ledger",), ("sink",)),
+        Topic(JOURNAL, FOREVER, ("ledger", "settlement"), ("sink", "clearing")),
         Topic(UNROUTED, FOREVER, ("gateway", "routing", "relay"), ("routing",)),
         Topic(UNMATCHED, 90 * DAY, ("routing",), ("operators",), partitions=1),
+    ]
+
+
+def _settlement() -> list[Topic]:
+    return [
+        Topic(SETTLEMENT_LINES, FOREVER, ("reconcile",), ("settlement",)),
+        Topic(BALANCES, FOREVER, ("clearing",), ("consumers",), partitions=1, compacted=True),
+        Topic(ALERTS, 30 * DAY, ("clearing",), ("consumers",), partitions=1),
     ]
 
 
@@ -108,6 +119,7 @@ def _public() -> list[Topic]:
 
 def _dead_letters() -> list[Topic]:
     read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, UNROUTED, *map(requests, PROVIDERS), *map(tier, TIERS)]
+    read += [SETTLEMENT_LINES]
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 
 
@@ -121,6 +133,7 @@ class Catalogue:
             topic.name: topic
             for topic in (
                 *_flow(),
+                *_settlement(),
                 *_requests(),
                 *_timers(),
                 *_public(),

@@ -12,18 +12,32 @@ from prometheus_client import Counter
 
 from connectors.postgres import statements
 from connectors.postgres.rows import Arrival, Books
+from connectors.postgres.settled import Settled, settled_of
 from pipeline.codec import Codec, CodecError
 from pipeline.domain.projection import PaymentView, apply
+from pipeline.messages import Record
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
+from pipeline.messages.settlement import SettlementJournalRecord
 
 log = structlog.get_logger()
 DUPLICATES: Final = Counter("sink_duplicates_total", "Records that were there already")
 
 
+def read(codec: Codec, raw: bytes | None, partition: int, offset: int) -> Arrival | Settled:
+    """A record of the journal. Raises CodecError when it is none, or does not belong together."""
+    record = codec.decode(raw)
+    if isinstance(record, SettlementJournalRecord):
+        return settled_of(record, partition, offset)
+    return _arrival(codec, record, raw, partition, offset)
+
+
 def arrival_of(codec: Codec, raw: bytes | None, partition: int, offset: int) -> Arrival:
     """A journal record with its fact. Raises CodecError when it is none, or does not belong together."""
-    record = codec.decode(raw)
+    return _arrival(codec, codec.decode(raw), raw, partition, offset)
+
+
+def _arrival(codec: Codec, record: Record, raw: bytes | None, partition: int, offset: int) -> Arrival:
     if not isinstance(record, JournalRecord):
         raise CodecError(f"{type(record).__name__} is no journal record")
     fact = codec.decode(record.fact)
@@ -49,9 +63,13 @@ class Folding:
     _parked: set[tuple[str, int]] = field(default_factory=set)
     _known: list[Arrival] = field(default_factory=list)
 
-    def take(self, arrivals: Iterable[Arrival]) -> set[str]:
-        """Line the records up by payment and sequence, with those parked before; returns the payments."""
-        arrivals = list(arrivals)
+    def take(self, records: Iterable[Arrival | Settled]) -> set[str]:
+        """Line the facts up by payment and sequence, with those parked before; returns the payments. Settlement lines
+        have no order.
+        """
+        records = list(records)
+        self.books.settled += [record for record in records if isinstance(record, Settled)]
+        arrivals = [record for record in records if isinstance(record, Arrival)]
         payments = {arrival.fact.payment_id for arrival in arrivals}
         for arrival in self._load_parked(payments):
             self._parked.add((arrival.fact.payment_id, arrival.fact.sequence))

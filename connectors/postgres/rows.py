@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import psycopg
 
 from connectors.postgres import statements
+from connectors.postgres.copying import copy_rows as _copy
+from connectors.postgres.copying import time_of as _time
+from connectors.postgres.settled import Settled, write_settled
 from pipeline.codec import Codec
 from pipeline.domain.hash_chain import Link, content_of, origin, reversal_of
 from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
+from pipeline.domain.settlement import provider_references
 from pipeline.headers import traceparent
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
@@ -51,6 +54,7 @@ class Books:
     parked: list[Arrival] = field(default_factory=list)
     conflicts: list[Arrival] = field(default_factory=list)
     unparked: list[tuple[str, int]] = field(default_factory=list)
+    settled: list[Settled] = field(default_factory=list)
 
     def add(self, arrival: Arrival, view: PaymentView) -> None:
         """A fact that is next, and the payment right after it."""
@@ -70,6 +74,7 @@ class Books:
         """Everything, in the transaction that is open."""
         with connection.cursor() as cursor:
             self._put_aside(cursor)
+            write_settled(cursor, self.settled)
             if not self.facts:
                 return
             self._write_facts(cursor)
@@ -77,6 +82,7 @@ class Books:
             cursor.execute(statements.UPSERT_PAYMENTS, columns(map(payment_row, self.views.values())))
             if self.operations:
                 cursor.execute(statements.UPSERT_OPERATIONS, columns(map(_operation_row, self.operations.values())))
+            self._write_references(cursor)
             self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
 
@@ -120,6 +126,12 @@ class Books:
             _copy(cursor, statements.COPY_ENTRIES, map(_entry_row, posted))
             _copy(cursor, statements.COPY_POSTINGS, (row for arrival in posted for row in _posting_rows(arrival)))
 
+    def _write_references(self, cursor: psycopg.Cursor[Any]) -> None:
+        """The provider's names, so that a report's line finds its payment. The first payment with a name keeps it."""
+        rows = [row for arrival in self.facts for row in provider_references(arrival.fact)]
+        if rows:
+            cursor.execute(statements.INSERT_REFERENCES, columns(rows))
+
     def _write_outbox(self, cursor: psycopg.Cursor[Any], codec: Codec) -> None:
         """In and out again: Debezium reads the insert from the write-ahead log, the table stays empty."""
         if not self.events:
@@ -128,19 +140,9 @@ class Books:
         cursor.execute(statements.EMPTY_OUTBOX, [[event.event_id for event in self.events]])
 
 
-def _copy(cursor: psycopg.Cursor[Any], statement: str, rows: Iterable[Sequence[Any]]) -> None:
-    with cursor.copy(statement) as copy:
-        for row in rows:
-            copy.write_row(row)
-
-
 def columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     """Rows turned into one array a column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _time(millis: int) -> datetime:
-    return datetime.fromtimestamp(millis / 1000, UTC)
 
 
 def _fact_row(arrival: Arrival) -> tuple[Any, ...]:

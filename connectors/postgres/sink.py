@@ -22,8 +22,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from connectors.postgres import statements
-from connectors.postgres.folding import Folding, arrival_of
+from connectors.postgres.folding import Folding, read
 from connectors.postgres.rows import Arrival, Books
+from connectors.postgres.settled import Settled
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.hash_chain import Link
@@ -88,7 +89,7 @@ class ViewCache:
         self._views.clear()
 
 
-Batch = Sequence[tuple[Message, Arrival | None]]
+Batch = Sequence[tuple[Message, Arrival | Settled | None]]
 """Records with what they carry; None for one that is passed over."""
 
 
@@ -181,9 +182,9 @@ class Sink:
                 raise KafkaException(error)
         return messages
 
-    def _arrival(self, message: Message) -> Arrival | None:
+    def _arrival(self, message: Message) -> Arrival | Settled | None:
         try:
-            return arrival_of(self.codec, message.value(), message.partition(), message.offset())
+            return read(self.codec, message.value(), message.partition(), message.offset())
         except CodecError as error:
             self._dead_letter(message, "undecodable", str(error))
             return None

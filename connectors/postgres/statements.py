@@ -88,6 +88,35 @@ COPY ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, de
 
 COPY_POSTINGS: Final = "COPY ledger.postings (entry_id, leg, account, side, amount, currency) FROM STDIN"
 
+SETTLED_CAUSES: Final = """
+SELECT line_id FROM settlement.lines WHERE line_id = ANY (%s::uuid[])
+ UNION ALL
+SELECT explanation_id FROM settlement.explanations WHERE explanation_id = ANY (%s::uuid[])
+"""
+
+LINE_COLUMNS: Final = (
+    "line_id, provider, account, report_id, line_number, occurred_at, kind, provider_kind, provider_line, payout_id, "
+    "payment_id, payment_reference, operation_reference, gross, fee, net, currency, payment_amount, payment_currency, "
+    "expected_fee, journal_partition, journal_offset"
+)
+
+COPY_LINES: Final = f"COPY settlement.lines ({LINE_COLUMNS}) FROM STDIN"
+
+COPY_SETTLED_ENTRIES: Final = """
+COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
+FROM STDIN
+"""
+
+COPY_EXPLANATIONS: Final = """
+COPY settlement.explanations (explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset)
+FROM STDIN
+"""
+
+INSERT_REFERENCES: Final = """
+INSERT INTO payments.provider_references (provider, reference, payment_id)
+SELECT * FROM unnest(%s::text[], %s::text[], %s::uuid[]) ON CONFLICT DO NOTHING
+"""
+
 INSERT_OUTBOX: Final = """
 INSERT INTO outbox.events (event_id, topic, payment_id, payload, ce_type, ce_source, ce_time, traceparent)
 SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::bytea[], %s::text[], %s::text[], %s::text[], %s::text[])

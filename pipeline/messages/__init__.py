@@ -11,6 +11,7 @@ from pipeline.messages.journal import JournalRecord
 from pipeline.messages.public import PaymentEvent
 from pipeline.messages.requests import REQUESTS
 from pipeline.messages.routing import ROUTING
+from pipeline.messages.settlement import SETTLEMENT
 from pipeline.messages.timers import Timer
 
 RECORDS: tuple[type[Record], ...] = (
@@ -22,6 +23,7 @@ RECORDS: tuple[type[Record], ...] = (
     JournalRecord,
     PaymentEvent,
     *ROUTING,
+    *SETTLEMENT,
     DeadLetter,
 )
 """Every record that has a contract of its own."""

@@ -15,7 +15,7 @@ from pipeline.domain.retry import parse
 from pipeline.domain.routing import HOUR
 from pipeline.settings import PROJECT
 from tests.topologies.driver import Driver
-from topologies import authorization, capture, intake, ledger, retry, routing
+from topologies import authorization, capture, intake, ledger, retry, routing, settlement
 from topologies.stage import Stage
 
 SCHEDULE = Schedule()
@@ -28,6 +28,7 @@ TOPOLOGIES: dict[str, Callable[[Stage], None]] = {
     retry.STAGE: partial(retry.topology, policy=POLICY),
     ledger.STAGE: ledger.topology,
     routing.STAGE: partial(routing.topology, webhooks={"stripe": StripeWebhooks(())}, patience=HOUR),
+    settlement.STAGE: settlement.topology,
 }
 
 

@@ -18,6 +18,7 @@ from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.timers import Timer
 from pipeline.messages.values import Decline, DeclineCategory, Operation, Outcome, TimerKind
 from tests.domain.samples import NOW, PAYMENT, VISA, commands, report, unrouted_event
+from tests.domain.test_settlement import CHARGE
 from tests.topologies.conftest import TOPOLOGIES
 from tests.topologies.driver import Driver
 from topologies.dead_letters import MAX_VALUE
@@ -37,6 +38,7 @@ ACCEPTED: dict[str, Record] = {
     "retry": DECLINED,
     "ledger": DECLINED,
     "routing": unrouted_event(reference=PAYMENT),
+    "settlement": replace(CHARGE, line_id=PAYMENT),
 }
 FOREIGN = Timer(
     timer_id="t", payment_id=PAYMENT, kind=TimerKind.RETRY, subject_id="a", operation=Operation.AUTHORIZE, generation=0,

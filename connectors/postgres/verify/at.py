@@ -12,9 +12,11 @@ from typing import Final
 from connectors.postgres.verify.fold import Fold
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances
+from connectors.postgres.verify.settled import SettlementFold
 from connectors.postgres.verify.source import Source
 from pipeline.codec import Codec
-from pipeline.messages.journal import Side
+from pipeline.messages.journal import JournalEntry, Side
+from pipeline.messages.settlement import SettlementEntry
 
 _PLACE: Final = re.compile(r"(\d{1,6}):(\d{1,18})", re.ASCII)
 
@@ -64,16 +66,22 @@ def books_at(log: Log, codec: Codec, ends: Mapping[int, int], advance: Callable[
     balances: Balances = defaultdict(lambda: (0, 0))
     events = log.ends(log.events)
     for partition, end in ends.items():
-        fold = Fold()
-        source = Source(log, codec, partition, end, events[partition], fold.is_taken)
+        fold, settlement = Fold(), SettlementFold()
+        source = Source(log, codec, partition, end, events[partition], fold.is_taken, settlement.take)
         for posted in source.facts():
             advance(1)
             for written in fold.take(posted) if posted else ():
-                for leg in written.entry.postings if written.entry else ():
-                    debit, credit = balances[leg.account, leg.currency]
-                    more = (leg.amount, 0) if leg.side is Side.DEBIT else (0, leg.amount)
-                    balances[leg.account, leg.currency] = (debit + more[0], credit + more[1])
+                _add(balances, written.entry)
+        for implied in settlement.written:
+            _add(balances, implied.entry)
     return dict(balances)
+
+
+def _add(balances: Balances, entry: JournalEntry | SettlementEntry | None) -> None:
+    for leg in entry.postings if entry else ():
+        debit, credit = balances[leg.account, leg.currency]
+        more = (leg.amount, 0) if leg.side is Side.DEBIT else (0, leg.amount)
+        balances[leg.account, leg.currency] = (debit + more[0], credit + more[1])
 
 
 def trial_balance(balances: Balances) -> list[Line]:

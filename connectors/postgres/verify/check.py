@@ -10,9 +10,11 @@ from typing import Final
 
 import psycopg
 
+from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Fold, Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances, Counts, Row, Snapshot
+from connectors.postgres.verify.settled import SettlementFold, compare
 from connectors.postgres.verify.source import Source
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of, differing, name_of, place_of
 from pipeline.codec import Codec
@@ -20,6 +22,7 @@ from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import entry_of
 from pipeline.messages.facts import EntryReversed, Fact
 from pipeline.messages.journal import JournalEntry, Posting, Side
+from pipeline.messages.settlement import SettlementEntry
 
 REPORT_EVERY: Final = 1_000
 _HAS: Final = "SELECT FROM payments.facts WHERE fact_id = %s AND journal_partition = %s AND journal_offset = %s"
@@ -58,6 +61,7 @@ class PartitionCheck:
     bounds: Bounds
     advance: Callable[[int], None] = lambda records: None
     fold: Fold = field(default_factory=Fold)
+    settlement: SettlementFold = field(default_factory=SettlementFold)
     link: Link = field(init=False)
     balances: Balances = field(default_factory=dict)
     _source: Source = field(init=False)
@@ -69,7 +73,7 @@ class PartitionCheck:
         bounds = self.bounds
         self.link = origin(bounds.partition)
         self._source = Source(
-            self.log, self.codec, bounds.partition, bounds.stands, bounds.events_now, self.fold.is_taken
+            self.log, self.codec, bounds.partition, bounds.stands, bounds.events_now, self.fold.is_taken, self._settle
         )
 
     def run(self) -> Found:
@@ -80,7 +84,10 @@ class PartitionCheck:
         for fact in self._reversals:
             self._check_reversal(fact)
         self.snapshot.compare_payments(self.fold.views.values())
-        counts = Counts(self.link.position, len(self.fold.views), self._entries, self._postings)
+        compare(self.snapshot, self.settlement)
+        counts = Counts(
+            self.link.position, len(self.fold.views), self._entries, self._postings, len(self.settlement.written)
+        )
         return Found(self.link, counts, self.balances, len(self.fold.again), self._source.unusable)
 
     def _check_records(self) -> None:
@@ -122,7 +129,12 @@ class PartitionCheck:
         if posted.entry is not None:
             self._add(posted.entry)
 
-    def _add(self, entry: JournalEntry) -> None:
+    def _settle(self, settled: Settled) -> None:
+        implied = self.settlement.take(settled)
+        if implied is not None and implied.entry is not None:
+            self._add(implied.entry)
+
+    def _add(self, entry: JournalEntry | SettlementEntry) -> None:
         self._entries += 1
         self._postings += len(entry.postings)
         for leg in entry.postings:

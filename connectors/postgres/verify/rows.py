@@ -38,7 +38,8 @@ SELECT p.account, p.side, p.amount, p.currency FROM ledger.entries AS e JOIN led
 """
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM payments.facts), (SELECT count(*) FROM payments.payments),
-       (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM ledger.postings)
+       (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM ledger.postings),
+       (SELECT count(*) FROM settlement.lines) + (SELECT count(*) FROM settlement.explanations)
 """
 _STRANGERS: Final = {
     "fact": """SELECT fact_id::text, format('payment %%s, number %%s, %%s', payment_id, sequence, type)
@@ -47,7 +48,12 @@ _STRANGERS: Final = {
                      AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.payment_id = p.payment_id) LIMIT 1""",
     "entry": """SELECT entry_id::text, format('payment %%s, %%s, fact %%s', payment_id, description, fact_id)
                   FROM ledger.entries AS e WHERE %s::int[] IS NOT NULL
-                   AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.fact_id = e.fact_id) LIMIT 1""",
+                   AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.fact_id = e.fact_id)
+                   AND NOT EXISTS (SELECT FROM settlement.lines AS l WHERE l.line_id = e.fact_id)
+                   AND NOT EXISTS (SELECT FROM settlement.explanations AS x WHERE x.explanation_id = e.fact_id)
+                 LIMIT 1""",
+    "line": """SELECT line_id::text, format('%%s %%s, %%s', provider, provider_line, kind)
+                 FROM settlement.lines WHERE journal_partition <> ALL (%s) LIMIT 1""",
     "posting": """SELECT entry_id::text, format('leg %%s: %%s %%s %%s %%s', leg, side, amount, currency, account)
                     FROM ledger.postings AS p WHERE %s::int[] IS NOT NULL
                      AND NOT EXISTS (SELECT FROM ledger.entries AS e WHERE e.entry_id = p.entry_id) LIMIT 1""",
@@ -70,6 +76,8 @@ class Counts:
     payments: int
     entries: int
     postings: int
+    lines: int = 0
+    """Settlement lines, and what was learned of them later."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -77,6 +85,7 @@ class Counts:
             self.payments + other.payments,
             self.entries + other.entries,
             self.postings + other.postings,
+            self.lines + other.lines,
         )
 
 

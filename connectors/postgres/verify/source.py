@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 
 from confluent_kafka import Message
 
-from connectors.postgres.folding import arrival_of
+from connectors.postgres.folding import read
+from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.wire import PREFIX_BYTES, journal_body
@@ -32,8 +33,9 @@ class Source:
     """Reads both topics side by side. Both have the same facts in the same order, save for what was lost, repeated or
     put right: a record in its place is compared byte by byte, any other one is decoded.
 
-    `unusable` counts the records that are none; `strays` are facts that payments.events does not have; `crooked` are
-    the offsets of records whose entry is not the one that their fact implies.
+    `settled` is given the settlement lines, which have no place among the facts. `unusable` counts the records that are
+    none; `strays` are facts that payments.events does not have; `crooked` are the offsets of records whose entry is
+    not the one that their fact implies.
     """
 
     log: Log
@@ -42,6 +44,7 @@ class Source:
     journal_end: int
     events_end: int
     is_taken: Callable[[Fact], bool]
+    settled: Callable[[Settled], object]
     unusable: int = 0
     strays: list[Posted] = field(default_factory=list)
     crooked: set[int] = field(default_factory=set)
@@ -55,7 +58,7 @@ class Source:
         self._next = next(self._events, None)
 
     def facts(self) -> Iterator[Posted | None]:
-        """What each record of the journal says happened; None for one that is no journal record."""
+        """What each record of the journal says happened; None for one that is no fact's."""
         for message in self.log.read(self.log.journal, self.partition, self.journal_end):
             yield self._in_place(message) or self._out_of_place(message)
 
@@ -88,9 +91,12 @@ class Source:
 
     def _out_of_place(self, message: Message) -> Posted | None:
         try:
-            arrival = arrival_of(self.codec, message.value(), self.partition, message.offset())
+            arrival = read(self.codec, message.value(), self.partition, message.offset())
         except CodecError:
             self.unusable += 1
+            return None
+        if isinstance(arrival, Settled):
+            self.settled(arrival)
             return None
         self._prefix = arrival.raw[:PREFIX_BYTES]
         fact, body, entry = arrival.fact, arrival.record.fact, entry_of(arrival.fact)

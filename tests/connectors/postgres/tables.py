@@ -17,6 +17,8 @@ BOOKS = {
     "payments.facts": "payment_id, sequence",
     "ledger.entries": "entry_id",
     "ledger.postings": "entry_id, leg",
+    "settlement.lines": "line_id",
+    "settlement.explanations": "explanation_id",
 }
 """What is written from the log, and the order to read it in."""
 

@@ -132,6 +132,12 @@ CHANGES = [
     "UPDATE payments.conflicts SET sequence = 1",
     "DELETE FROM payments.conflicts",
     "TRUNCATE payments.conflicts",
+    "UPDATE settlement.lines SET gross = 0",
+    "DELETE FROM settlement.lines",
+    "TRUNCATE settlement.lines CASCADE",
+    "UPDATE settlement.explanations SET payment_id = NULL",
+    "DELETE FROM settlement.explanations",
+    "TRUNCATE settlement.explanations",
 ]
 
 
@@ -152,7 +158,9 @@ TABLES = [
     "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
     "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "ledger.journal_content",
     "outbox.events", "sink.offsets",
-    "gateway.api_keys", "gateway.requests",
+    "gateway.api_keys", "gateway.requests", "payments.provider_references", "settlement.lines",
+    "settlement.explanations", "settlement.reported", "settlement.booked", "settlement.comparisons",
+    "settlement.differences", "settlement.payouts",
 ]  # fmt: skip
 GRANTED = {
     "sink": {
@@ -165,6 +173,9 @@ GRANTED = {
         "ledger.postings": "SELECT INSERT",
         "outbox.events": "SELECT INSERT DELETE",
         "sink.offsets": "SELECT INSERT UPDATE",
+        "payments.provider_references": "SELECT INSERT",
+        "settlement.lines": "SELECT INSERT",
+        "settlement.explanations": "SELECT INSERT",
     },
     "gateway": {
         "payments.payments": "SELECT",
@@ -177,6 +188,8 @@ GRANTED = {
             "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
             "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "ledger.journal_content",
             "sink.offsets",
+            "payments.provider_references", "settlement.lines", "settlement.explanations", "settlement.reported",
+            "settlement.booked", "settlement.comparisons", "settlement.differences", "settlement.payouts",
         ],
         "SELECT",
     ),

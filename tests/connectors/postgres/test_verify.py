@@ -28,22 +28,27 @@ from pipeline import ids, topics
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import journal_record
+from pipeline.headers import key_of
 from pipeline.kafka import producer_config
 from pipeline.messages.commands import Capture, Refund
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
+from pipeline.messages.settlement import LineKind, SettlementJournalRecord
 from pipeline.messages.values import Operation, Outcome
 from pipeline.settings import Settings
 from tests.connectors.journal import captured, moved
 from tests.connectors.postgres.conftest import database, with_topics
 from tests.connectors.postgres.tables import BOOKS, superuser
+from tests.connectors.postgres.test_settlement import settled
 from tests.connectors.postgres.test_sink import CODEC, Assigned
 from tests.domain.samples import PAYMENT, report
 from tests.domain.test_postings import authorized, command
+from tests.domain.test_settlement import CHARGE, PAYOUT, line
 from tests.fixtures.stack import Stack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 PARTITIONS = 2
+WAITING = line(LineKind.CHARGE, 4_000, payment_id=None, own="txn_waiting")
 PAYMENTS = [ids.derive("verified", number) for number in range(6)]
 
 
@@ -62,6 +67,9 @@ def refunded() -> list[Fact]:
     return refunded_chain().facts
 
 
+LINES = settled([CHARGE, replace(PAYOUT, payout_id="po_1"), WAITING, replace(WAITING, payment_id=PAYMENT)])
+
+
 @dataclass
 class Written:
     """A log of the test's own, and a sink that reads it."""
@@ -77,10 +85,12 @@ class Written:
             self.producer.produce(self.log.events, key=fact.payment_id, value=CODEC.encode(fact))
         self.producer.flush(30)
 
-    def journal(self, *records: JournalRecord | bytes) -> None:
+    def journal(self, *records: JournalRecord | SettlementJournalRecord | bytes) -> None:
         """Append to ledger.journal."""
         for record in records:
-            key, value = (PAYMENT, record) if isinstance(record, bytes) else (record.payment_id, CODEC.encode(record))
+            key, value = (
+                (PAYMENT.encode(), record) if isinstance(record, bytes) else (key_of(record), CODEC.encode(record))
+            )
             self.producer.produce(self.log.journal, key=key, value=value)
         self.producer.flush(30)
 
@@ -134,6 +144,7 @@ def some_books(settings: Settings, connection: psycopg.Connection) -> Iterator[W
     there.both(*refunded())
     for payment in PAYMENTS:
         there.both(*moved(refunded(), payment))
+    there.journal(*LINES, *LINES)
     there.sink()
     yield there
     client.delete_topics([log.journal, log.events])
@@ -176,8 +187,8 @@ def tampered(stack: Stack, shared: Written) -> Iterator[psycopg.Connection]:
 
 def test_books_as_the_sink_writes_them_are_right(written: Written) -> None:
     found = written.verify()
-    assert (found.counts.facts, found.counts.payments, found.counts.entries) == (49, 7, 28)
-    assert found.balances["provider_receivable:stripe:USD", "USD"] == (7 * 6_000, 7 * 1_500)
+    assert (found.counts.facts, found.counts.payments, found.counts.entries) == (49, 7, 32)
+    assert found.balances["provider_receivable:stripe:USD", "USD"] == (7 * 6_000, 7 * 1_500 + 6_000 + 4_000)
     assert found.heads == chains_of_rows(written)
     assert all(isinstance(link, Link) and link.position for link in found.heads.values())
 
@@ -245,6 +256,18 @@ TAMPERINGS = {
         "INSERT INTO ledger.postings VALUES (gen_random_uuid(), 0, 'bank:USD', 'debit', 7, 'USD')",
         ("posting", "bank:USD", "the log says   nothing", "debit 7 USD"),
     ),
+    "a settlement line's fee": (
+        "UPDATE settlement.lines SET fee = fee + 1, net = net - 1 WHERE kind = 'charge' AND fee > 0",
+        ("stripe line txn_charge_6000", ": fee", "204", "205"),
+    ),
+    "a settlement line that is gone": (
+        "DELETE FROM settlement.lines WHERE kind = 'payout'",
+        ("stripe line txn_payout", "one line", "nothing", "offset"),
+    ),
+    "a settlement line's entry": (
+        "UPDATE ledger.postings SET account = 'bank:EUR' WHERE account LIKE 'payout_in_transit%%'",
+        ("stripe line txn_payout", "its journal entry", "payout_in_transit", "bank:EUR"),
+    ),
     "a payment's status": (
         "UPDATE payments.payments SET status = 'captured' WHERE payment_id = %(payment)s",
         (": status", "partially_refunded", "Postgres says  captured", "payment"),
@@ -275,7 +298,7 @@ def test_what_was_tampered_with_is_found_and_named(
     assert tampered.execute(statement.encode(), {"payment": PAYMENTS[2]}).rowcount > 0
     text = str(shared.difference())
     assert all(word in text for word in words), text
-    if "of nothing" not in tampering:
+    if "of nothing" not in tampering and "settlement" not in tampering:
         assert PAYMENTS[2] in text
     if "verify-" in text:
         assert f"{shared.log.journal}[" in text
