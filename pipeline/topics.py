@@ -35,6 +35,7 @@ class PublicTopic(StrEnum):
     VOIDED = "payments.voided"
     REFUNDED = "payments.refunded"
     FAILED = "payments.failed"
+    EXPIRING = "payments.expiring"
 
 
 def requests(provider: str) -> str:

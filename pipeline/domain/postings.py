@@ -12,8 +12,11 @@ from typing import Any, Final
 
 from pipeline import ids
 from pipeline.messages.facts import (
+    AuthorizationOrphaned,
     Fact,
     HoldExpired,
+    OrphanReturned,
+    OrphanReturnFailed,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentRefunded,
@@ -22,6 +25,7 @@ from pipeline.messages.facts import (
     RefundRequested,
 )
 from pipeline.messages.journal import JournalEntry, JournalRecord, Posting, Side
+from pipeline.messages.values import CaptureMethod
 
 
 class UnbalancedError(AssertionError):
@@ -126,6 +130,24 @@ def _refund_failed(fact: RefundFailed) -> list[Posting]:
     return _move(back, merchant_payable(fact), fact.amount, fact.currency)
 
 
+def _orphaned(fact: AuthorizationOrphaned | OrphanReturnFailed) -> list[Posting]:
+    """What we did not want and have: a hold, or money that is nobody's but the customer's."""
+    if fact.capture_method is CaptureMethod.AUTOMATIC:
+        return _move(provider_receivable(fact), refunds_pending(fact), fact.amount, fact.currency)
+    return _move(holds_receivable(fact), holds_commitment(fact), fact.amount, fact.currency)
+
+
+def _orphan_returned(fact: OrphanReturned) -> list[Posting]:
+    if fact.capture_method is CaptureMethod.AUTOMATIC:
+        return _move(refunds_pending(fact), provider_receivable(fact), fact.amount, fact.currency)
+    return _move(holds_commitment(fact), holds_receivable(fact), fact.amount, fact.currency)
+
+
+def _orphan_return_failed(fact: OrphanReturnFailed) -> list[Posting]:
+    """Only what was taken off the books goes back into them."""
+    return _orphaned(fact) if fact.after_success else []
+
+
 _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     PaymentAuthorized: _authorized,
     PaymentCaptured: _captured,
@@ -134,6 +156,9 @@ _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     RefundRequested: _refund_requested,
     PaymentRefunded: _refunded,
     RefundFailed: _refund_failed,
+    AuthorizationOrphaned: _orphaned,
+    OrphanReturned: _orphan_returned,
+    OrphanReturnFailed: _orphan_return_failed,
 }
 
 

@@ -85,4 +85,23 @@ class RetryAbandoned(Input, frozen=True, kw_only=True):
         return self.plan_id
 
 
-INPUTS: tuple[type[Input], ...] = (ProviderReport, TimerFired, RetryPlanned, RetryAbandoned)
+class ReviewDecision(Input, frozen=True, kw_only=True):
+    """An operator's word on an operation under review: what became of it at the provider. Only operators write it."""
+
+    decision_id: str
+    operation: Operation
+    subject_id: Annotated[
+        str, msgspec.Meta(description="attempt, capture, void, refund or orphan's return under review")
+    ]
+    outcome: Annotated[Outcome, msgspec.Meta(description="approved: it was done; declined: it was not")]
+    operator: Annotated[str, msgspec.Meta(description="who decided")]
+    reason: Annotated[str, msgspec.Meta(description="what they saw")]
+    provider_reference: str | None = None
+    amount: Minor | None = None
+
+    @property
+    def input_id(self) -> str:
+        return self.decision_id
+
+
+INPUTS: tuple[type[Input], ...] = (ProviderReport, TimerFired, RetryPlanned, RetryAbandoned, ReviewDecision)

@@ -10,8 +10,9 @@ import pytest
 from pipeline.domain import authorization, capture
 from pipeline.domain.decision import Schedule
 from pipeline.messages.facts import CommandRejected
+from pipeline.messages.inputs import ReviewDecision
 from pipeline.messages.values import Operation, Outcome, TimerKind
-from tests.domain.samples import PAYMENT, authorization_states, capture_states, commands, report, timer
+from tests.domain.samples import NOW, PAYMENT, authorization_states, capture_states, commands, report, timer
 
 SCHEDULE = Schedule()
 COMMANDS = commands()
@@ -26,7 +27,15 @@ TIMERS = [
     for subject in ("attempt-1", "capture-1", "refund-1")
     for generation in (0, 1, 2)
 ]
-INPUTS = [*COMMANDS, *REPORTS, *TIMERS]
+DECISIONS = [
+    ReviewDecision(
+        payment_id=PAYMENT, occurred_at=NOW, decision_id=f"{operation}-{outcome}-{subject}", operation=operation,
+        subject_id=subject, outcome=outcome, operator="ada", reason="looked it up",
+    )
+    for operation, outcome in product(Operation, Outcome)
+    for subject in ("attempt-1", "capture-1", "void-1", "refund-1", "nobody")
+]  # fmt: skip
+INPUTS = [*COMMANDS, *REPORTS, *TIMERS, *DECISIONS]
 
 
 def test_rows_have_a_cell_for_every_kind() -> None:

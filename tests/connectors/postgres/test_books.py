@@ -164,6 +164,7 @@ GRANTED = {
     },
     "gateway": {
         "payments.payments": "SELECT",
+        "payments.facts": "SELECT",
         "payments.operations": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
