@@ -15,6 +15,7 @@ from starlette.requests import Request
 from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import client_of
+from gateway.histories import Timelines
 from gateway.idempotency import Requests
 from gateway.keys import ApiKey, KeyRing, Mode, Scope
 from gateway.limits import Buckets, Limits
@@ -50,6 +51,7 @@ class Services:
     requests: Requests = field(init=False)
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
+    timelines: Timelines = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -64,6 +66,7 @@ class Services:
         self.requests = Requests(self.database)
         self.keys = KeyRing(self.payments.key)
         self.waits = Waits(self.database, self.payments)
+        self.timelines = Timelines(self.settings)
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
 
@@ -91,6 +94,7 @@ class Services:
         await self.waits.stop()
         await self.producer.stop()
         await self.database.close()
+        await asyncio.to_thread(self.timelines.close)
 
     async def _prune_for_ever(self) -> None:
         while True:

@@ -321,6 +321,7 @@ def _refuse(reason: RejectionReason, detail: str) -> Rule:
         draft.reject(item, reason, detail)
         return draft.done(state)
 
+    rule.__name__ = f"refuse: {reason}"
     return rule
 
 
@@ -404,6 +405,7 @@ def _authorize_needs_method(reason: RejectionReason, detail: str) -> Rule:
         assert isinstance(item, Authorize)
         return (_authorize if item.payment_method else refuse)(state, item, schedule)
 
+    rule.__name__ = f"authorize if it brings a method, else {refuse.__name__}"
     return rule
 
 

@@ -342,6 +342,7 @@ def _refuse(reason: RejectionReason, detail: str) -> Rule:
         draft.reject(item, reason, detail)
         return draft.done(state)
 
+    rule.__name__ = f"refuse: {reason}"
     return rule
 
 
