@@ -20,6 +20,7 @@ from gateway.idempotency import Answer, Asked, Key
 from gateway.keys import ApiKey, Scope
 from gateway.payments import Operation, Outcome, Target
 from gateway.problems import FieldError, Problem
+from gateway.recovery import recovery_points
 from gateway.schemas import (
     AuthorizeIn,
     CancelIn,
@@ -134,10 +135,12 @@ async def read_operation(request: Request) -> Response:
     operation_id = request.path_params["operation_id"]
     if len(operation_id) > 255 or not operation_id.isprintable():
         raise Problem(problems.NOT_FOUND)
-    operation = await services_of(request).payments.operation(target_of(request, key), operation_id)
+    target = target_of(request, key)
+    operation = await services_of(request).payments.operation(target, operation_id)
     if operation is None:
         raise Problem(problems.NOT_FOUND)
-    return _json(200, operation.as_json())
+    points = await recovery_points(services_of(request), target, operation_id)
+    return _json(200, {**operation.as_json(), **points})
 
 
 def target_of(request: Request, key: ApiKey) -> Target:

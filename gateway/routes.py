@@ -12,7 +12,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from gateway import health, intents, listing, pages, problems, webhooks
+from gateway import health, intents, listing, pages, problems, timeline, webhooks
 from gateway.edge import ROUTE
 from gateway.intents import act
 from gateway.keys import Scope
@@ -32,6 +32,7 @@ from gateway.schemas import (
     RefundIn,
     RetryNowIn,
     SetMethodIn,
+    TimelineOut,
     VoidIn,
 )
 
@@ -158,6 +159,12 @@ _INTENTS: Final = (
     _command("POST", f"{INTENT}/cancel", "cancel", act(intents.CANCEL, Scope.PAYMENTS_WRITE),
              "Call the payment off: its scheduled retry, and a hold if there is one", CancelIn, Scope.PAYMENTS_WRITE,
              declines=False),
+    ApiRoute(
+        "GET", f"{INTENT}/timeline", "getTimeline", timeline.read,
+        "Read everything that happened to a payment, with its place in the log",
+        {200: (TimelineOut, "In order. Read from the log; for people, one at a time.")},
+        scope=Scope.PAYMENTS_READ, kinds=(problems.NOT_FOUND,),
+    ),
     ApiRoute(
         "GET", f"{INTENT}/operations/{{operation_id}}", "getOperation", intents.read_operation,
         "Read what became of a command", {200: (OperationOut, "Its state.")},

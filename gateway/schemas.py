@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.domain.projection import DisputeStatus, MoveState, OperationState, PaymentStatus
+from pipeline.domain.recovery import RecoveryPoint
+from pipeline.domain.timeline import EntryKind
 from pipeline.messages.values import DeclineCategory
 
 Amount = Annotated[
@@ -268,6 +270,47 @@ class OperationOut(Given):
     detail: str | None = None
     updated_at: Time
     intent: Annotated[str, Field(description="Where the payment is read.", examples=["/api/v1/intents/..."])]
+    recovery_point: Annotated[
+        RecoveryPoint | None, Field(description="The furthest point reached; a crash never goes back behind it.")
+    ] = None
+    recovery_points: Annotated[dict[RecoveryPoint, Time], Field(description="When each point was reached.")] = {}
+
+
+class TimelineEntryOut(Given):
+    """One thing that happened, and where it stands in the log."""
+
+    at: Annotated[Time, Field(description="When the broker appended it.")]
+    occurred_at: Time
+    kind: EntryKind
+    name: str
+    summary: str
+    rule: Annotated[str | None, Field(description="What decided it.")]
+    id: str
+    cause_id: str | None
+    operation_id: str | None
+    topic: str
+    partition: int
+    offset: int
+
+
+class ProgressOut(Given):
+    """One operation, and the points it has reached."""
+
+    operation_id: str
+    kind: str
+    state: OperationState
+    recovery_point: RecoveryPoint
+    recovery_points: dict[RecoveryPoint, Time]
+
+
+class TimelineOut(Given):
+    """Everything that happened to a payment, in order."""
+
+    payment_id: str
+    complete: Annotated[bool, Field(description="False: the log was not read in time, or facts were not found in it.")]
+    missing_facts: list[str]
+    entries: list[TimelineEntryOut]
+    operations: list[ProgressOut]
 
 
 class FieldErrorOut(Given):

@@ -16,6 +16,7 @@ from connectors.provider import Webhooks, open_webhooks
 from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import client_of
+from gateway.histories import Timelines
 from gateway.idempotency import Requests
 from gateway.keys import ApiKey, KeyRing, Mode, Scope
 from gateway.limits import Buckets, Limits
@@ -56,6 +57,7 @@ class Services:
     waits: Waits = field(init=False)
     webhooks: Mapping[str, Webhooks] = field(init=False)
     rules: Rules = field(init=False)
+    timelines: Timelines = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -72,6 +74,7 @@ class Services:
         self.waits = Waits(self.database, self.payments)
         self.rules = parse(self.settings.provider_rules.read_text())
         self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
+        self.timelines = Timelines(self.settings)
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
 
@@ -100,6 +103,7 @@ class Services:
         await asyncio.gather(*(webhooks.close() for webhooks in self.webhooks.values()))
         await self.producer.stop()
         await self.database.close()
+        await asyncio.to_thread(self.timelines.close)
 
     async def _prune_for_ever(self) -> None:
         while True:

@@ -16,12 +16,14 @@ Json = dict[str, Any]
 _AMOUNTS: Final = ("amount", "amount_captured", "amount_refunded")
 _TIMES: Final = ("created_at", "updated_at")
 _MOVES: Final = ("captures", "voids", "refunds")
+_OURS: Final = frozenset({"merchant_id", "reviews", "before_review"})
+"""What is between us and our operators."""
 
 
 def intent(view: Json) -> Json:
     """The API's intent from the stored projection (PaymentView as JSON)."""
     currency = view["currency"]
-    shown = {name: value for name, value in view.items() if name != "merchant_id"}
+    shown = {name: value for name, value in view.items() if name not in _OURS}
     _shape(shown, currency, _AMOUNTS, _TIMES)
     for name in _MOVES:
         shown[name] = [_shaped(move, currency, ("amount",), ("requested_at",)) for move in view[name]]

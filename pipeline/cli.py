@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from connectors.declines_cli import app as declines_app
 from connectors.kafka_connect.cli import app as connect_app
 from connectors.kafka_connect.connector import ConnectorError
 from connectors.postgres.cli import app as database_app
@@ -20,9 +21,13 @@ from gateway.cli import app as keys_app
 from pipeline import local
 from pipeline.admin import AdminError
 from pipeline.admin_cli import schemas_app, topics_app
+from pipeline.explain_cli import explain
+from pipeline.review_cli import app as review_app
 from pipeline.run import PROCESSES
 from pipeline.settings import home
 from pipeline.stack.cli import app as stack_app
+from pipeline.whatif_cli import whatif
+from topologies.timers_cli import timers
 
 app = typer.Typer(
     help="Payments on Kafka: from an HTTP request to balanced books, exactly once.",
@@ -37,6 +42,10 @@ app.add_typer(connect_app, name="connect")
 app.add_typer(keys_app, name="keys")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(verify_app)
+app.add_typer(review_app, name="review")
+app.add_typer(declines_app, name="declines")
+for command in (explain, whatif, timers):
+    app.command()(command)
 console = Console()
 
 Process = Annotated[str, typer.Argument(help=f"one of {', '.join(PROCESSES)}, or all")]

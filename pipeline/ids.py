@@ -46,6 +46,11 @@ def subject_id(operation: str, payment: str, command: str) -> str:
     return derive(operation, payment, command)
 
 
+def orphan_id(attempt: str) -> str:
+    """The void or refund that gives back what an attempt brought after we gave it up."""
+    return derive("orphan", attempt)
+
+
 def request_id(subject: str, kind: str, number: int) -> str:
     """The `number`-th request of a kind for an attempt, capture, void or refund."""
     return derive("request", subject, kind, number)

@@ -40,6 +40,7 @@ class PublicTopic(StrEnum):
     REFUNDED = "payments.refunded"
     FAILED = "payments.failed"
     DISPUTED = "payments.disputed"
+    EXPIRING = "payments.expiring"
 
 
 def requests(provider: str) -> str:

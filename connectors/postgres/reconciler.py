@@ -54,6 +54,9 @@ SELECT payment_id::text, min(since) FROM (
     SELECT payment_id, updated_at AS since FROM payments.operations
      WHERE state = 'started' AND updated_at < now() - make_interval(secs => %(after)s)
     UNION ALL
+    SELECT payment_id, updated_at FROM payments.payments
+     WHERE status = 'declined' AND updated_at < now() - make_interval(secs => %(after)s)
+    UNION ALL
     SELECT payment_id, parked_at FROM payments.parked WHERE parked_at < now() - make_interval(secs => %(grace)s)
 ) AS stuck GROUP BY payment_id LIMIT 1000
 """

@@ -31,6 +31,7 @@ from pipeline.domain.hash_chain import Link
 from pipeline.domain.projection import PaymentView
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
+from pipeline.messages.facts import AuthorizationOrphaned, Fact, OrphanReturned, OrphanReturnFailed, ReviewNeeded
 from pipeline.messages.public import PaymentEvent
 from pipeline.settings import Settings
 
@@ -46,6 +47,10 @@ UNWRITABLE: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, Over
 log = structlog.get_logger()
 FACTS_WRITTEN = Counter("sink_facts_total", "Facts written to Postgres")
 DEAD_LETTERS = Counter("sink_dead_letters_total", "Records that could not be used", ["reason"])
+REVIEWS = Counter("payments_reviews_total", "Operations whose outcome only a person can find out", ["operation"])
+ORPHANS = Counter(
+    "payments_orphans_total", "Approvals that came after we had given up, by what became of them", ["fact"]
+)
 PARKED = Gauge("sink_parked_records", "Records waiting for a missing predecessor")
 CONFLICTS = Gauge("sink_conflicting_records", "Facts whose place in their payment another fact has")
 LAG = Gauge("sink_lag_records", "Offsets behind the end of ledger.journal")
@@ -141,6 +146,8 @@ class Sink:
             return
         BATCH_SIZE.observe(len(batch))
         FACTS_WRITTEN.inc(len(books.facts))
+        for arrival in books.facts:
+            _count(arrival.fact)
         if books.puts_aside:
             self._count_waiting()
 
@@ -260,6 +267,17 @@ class Sink:
         places = [TopicPartition(topics.JOURNAL, partition) for partition in self.expected]
         ends = [self.consumer.get_watermark_offsets(place, cached=True)[1] for place in places]
         LAG.set(sum(max(0, end - self.expected[p.partition]) for end, p in zip(ends, places, strict=True)))
+
+
+def _count(fact: Fact) -> None:
+    """What an operator is alerted of."""
+    match fact:
+        case ReviewNeeded():
+            REVIEWS.labels(fact.operation.value).inc()
+            ids = {"payment_id": fact.payment_id, "subject_id": fact.subject_id}
+            log.error("a person has to decide: payments review list", operation=fact.operation.value, **ids)
+        case AuthorizationOrphaned() | OrphanReturned() | OrphanReturnFailed():
+            ORPHANS.labels(type(fact).__name__).inc()
 
 
 def _words(error: Exception) -> str:

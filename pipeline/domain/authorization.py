@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -15,7 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from pipeline import ids
-from pipeline.domain.decision import Decision, Draft, Schedule, remember
+from pipeline.domain.decision import DECISIONS, Decision, Draft, Schedule, decided_report, remember, resolve
+from pipeline.domain.networks import opening
 from pipeline.messages import Input
 from pipeline.messages.commands import (
     Authorize,
@@ -41,8 +43,8 @@ from pipeline.messages.facts import (
     RetryScheduled,
     ReviewNeeded,
 )
-from pipeline.messages.inputs import ProviderReport, RetryAbandoned, RetryPlanned, TimerFired
-from pipeline.messages.requests import AuthorizeRequest, RefundRequest, VoidRequest
+from pipeline.messages.inputs import ProviderReport, RetryAbandoned, RetryPlanned, ReviewDecision, TimerFired
+from pipeline.messages.requests import AuthorizeRequest, VoidRequest
 from pipeline.messages.values import (
     CaptureMethod,
     Decline,
@@ -51,6 +53,7 @@ from pipeline.messages.values import (
     Outcome,
     PaymentMethod,
     RejectionReason,
+    ReportSource,
     TimerKind,
 )
 
@@ -87,6 +90,13 @@ class Kind(StrEnum):
     UNRESOLVED = "unresolved"
     NOT_FOUND = "not_found"
     LATE_APPROVAL = "late_approval"
+    GIVEN_UP_SETTLED = "given_up_settled"
+    """What was given up came to nothing at the provider either."""
+    GIVEN_UP_ALIVE = "given_up_alive"
+    """What was given up still waits for the customer at the provider."""
+    GIVEN_UP_DUE = "given_up_due"
+    """Time to ask what became of what was given up."""
+    REVIEW_DECIDED = "review_decided"
     RETRY_PLANNED = "retry_planned"
     RETRY_ABANDONED = "retry_abandoned"
     RETRY_DUE = "retry_due"
@@ -104,12 +114,14 @@ class AttemptStatus(StrEnum):
     OPEN = "open"
     APPROVED = "approved"
     CLOSED = "closed"
+    GIVEN_UP = "given_up"
+    """Ended by us, its outcome at the provider not known: asked for until it is."""
     ORPHANED = "orphaned"
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One immutable try: what was sent never changes, only its outcome becomes known. `generation` counts its
-    recovery timers.
+    recovery timers, `checks` the questions after it was given up. `barred`: the card must not be tried again.
     """
 
     attempt_id: str
@@ -121,6 +133,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     status: AttemptStatus = AttemptStatus.OPEN
     generation: int = 1
     unresolved: bool = False
+    barred: bool = False
+    reviewed: bool = False
+    checks: int = 0
     provider_reference: str | None = None
 
 
@@ -212,6 +227,10 @@ def kind_of(state: AuthorizationState, item: Input) -> Kind:
             return _timer_kind(state, item)
         case RetryPlanned() | RetryAbandoned():
             return _plan_kind(state, item)
+        case ReviewDecision() if item.operation is Operation.AUTHORIZE:
+            attempt = state.attempt(item.subject_id, None)
+            under_review = attempt is not None and attempt.reviewed and attempt.status in _UNDECIDED_STATUSES
+            return Kind.REVIEW_DECIDED if under_review and item.outcome in DECISIONS else Kind.STALE
     return Kind.FOREIGN
 
 
@@ -224,6 +243,8 @@ _COMMAND_KINDS: Final[dict[type[Input], Kind]] = {
     Capture: Kind.CAPTURE,
     Refund: Kind.REFUND,
 }
+
+_UNDECIDED_STATUSES: Final = {AttemptStatus.OPEN, AttemptStatus.GIVEN_UP}
 
 _REPORT_KINDS: Final = {
     Outcome.APPROVED: Kind.APPROVED,
@@ -244,15 +265,39 @@ def _report_kind(state: AuthorizationState, report: ProviderReport) -> Kind:
         return Kind.STALE
     if attempt.status is AttemptStatus.OPEN:
         return _REPORT_KINDS[report.outcome]
+    if attempt.status is AttemptStatus.GIVEN_UP:
+        return _given_up_kind(attempt, report)
     late = attempt.status is AttemptStatus.CLOSED and report.outcome is Outcome.APPROVED
     return Kind.LATE_APPROVAL if late else Kind.STALE
 
 
+def _given_up_kind(attempt: Attempt, report: ProviderReport) -> Kind:
+    match report.outcome:
+        case Outcome.APPROVED:
+            return Kind.LATE_APPROVAL
+        case Outcome.DECLINED:
+            return Kind.GIVEN_UP_SETTLED
+        case Outcome.NOT_FOUND:
+            # A provider's search lags behind its books: once is not enough when nothing is sent again.
+            return Kind.GIVEN_UP_SETTLED if attempt.checks > 1 else Kind.STALE
+        case Outcome.REQUIRES_ACTION if report.source is ReportSource.LOOKUP:
+            return Kind.GIVEN_UP_ALIVE
+    return Kind.STALE
+
+
+_HOLD_TIMERS: Final = {TimerKind.HOLD_WARNING, TimerKind.HOLD_EXPIRY}
+
+
 def _timer_kind(state: AuthorizationState, timer: TimerFired) -> Kind:
-    if timer.operation is not Operation.AUTHORIZE or timer.kind is TimerKind.HOLD_EXPIRY:
+    if timer.operation is not Operation.AUTHORIZE or timer.kind in _HOLD_TIMERS:
         return Kind.FOREIGN
-    attempt = state.current
-    if attempt is None or attempt.attempt_id != timer.subject_id:
+    attempt = state.attempt(timer.subject_id, None)
+    if attempt is None:
+        return Kind.STALE
+    if attempt.status is AttemptStatus.GIVEN_UP:
+        ours = timer.kind is TimerKind.RECOVERY and timer.generation == attempt.generation
+        return Kind.GIVEN_UP_DUE if ours else Kind.STALE
+    if attempt is not state.current:
         return Kind.STALE
     if timer.kind is TimerKind.RETRY:
         return Kind.RETRY_DUE
@@ -285,6 +330,7 @@ def _refuse(reason: RejectionReason, detail: str) -> Rule:
         draft.reject(item, reason, detail)
         return draft.done(state)
 
+    rule.__name__ = f"refuse: {reason}"
     return rule
 
 
@@ -336,11 +382,29 @@ def _set_method(state: AuthorizationState, item: Input, schedule: Schedule) -> R
 
 def _authorize(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
     assert isinstance(item, Authorize)
+    chosen = replace(state, method=item.payment_method or state.method)
+    if refusal := _refusal(chosen, item.occurred_at, schedule):
+        return refusal(state, item, schedule)
     draft = _draft(state, item)
     if item.payment_method is not None:
         draft.fact(MethodSet, item.command_id, payment_method=item.payment_method)
-        state = replace(state, method=item.payment_method)
-    return draft.done(_start_attempt(state, draft, item.command_id, schedule))
+    return draft.done(_start_attempt(chosen, draft, item.command_id, schedule))
+
+
+def _refusal(state: AuthorizationState, at: int, schedule: Schedule) -> Rule | None:
+    """Why no attempt with the present method may be made now, whoever asks for it: the card networks' rules."""
+    tried = [attempt for attempt in state.attempts if attempt.method == state.method]
+    if any(attempt.barred for attempt in tried):
+        return _barred
+    allowed = opening(schedule.networks.limits, [attempt.started_at for attempt in tried], at)
+    if allowed.at > at:
+        words = f"{', '.join(allowed.moved_by)}: not before {_utc(allowed.at)} with this method"
+        return _refuse(RejectionReason.NETWORK_LIMIT, words)
+    return None
+
+
+def _utc(millis: int) -> str:
+    return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="seconds")
 
 
 def _authorize_needs_method(reason: RejectionReason, detail: str) -> Rule:
@@ -351,19 +415,29 @@ def _authorize_needs_method(reason: RejectionReason, detail: str) -> Rule:
         assert isinstance(item, Authorize)
         return (_authorize if item.payment_method else refuse)(state, item, schedule)
 
+    rule.__name__ = f"authorize if it brings a method, else {refuse.__name__}"
     return rule
 
 
 def _retry_now(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    if refusal := _refusal(state, item.occurred_at, schedule):
+        return refusal(state, item, schedule)
     draft = _draft(state, item)
     return draft.done(_start_attempt(state, draft, item.input_id, schedule))
 
 
 def _retry_due(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
     """The retry belongs to the operation that the declined attempt belonged to."""
-    assert state.current is not None
+    attempt = state.current
+    assert attempt is not None
     draft = _draft(state, item)
-    return draft.done(_start_attempt(state, draft, state.current.operation_id, schedule))
+    tried = [made.started_at for made in state.attempts if made.method == state.method]
+    allowed = opening(schedule.networks.limits, tried, draft.at)
+    if allowed.at > draft.at:
+        # The plan had allowed for the limits; a clock was set back since.
+        _schedule_retry(draft, attempt, allowed.at, "network_limit", list(allowed.moved_by))
+        return draft.done(state)
+    return draft.done(_start_attempt(state, draft, attempt.operation_id, schedule))
 
 
 def _start_attempt(
@@ -444,13 +518,14 @@ def _approved(state: AuthorizationState, item: Input, schedule: Schedule) -> Res
         capture_method=state.capture_method,
         provider_reference=attempt.provider_reference or attempt.attempt_id,
         operation_reference=report.operation_reference,
-        hold_expires_at=report.hold_expires_at or draft.at + schedule.hold,
+        hold_expires_at=report.hold_expires_at or draft.at + schedule.hold_of(attempt.provider),
         merchant_reference=state.merchant_reference,
     )
     return draft.done(_with_attempt(state, replace(attempt, status=AttemptStatus.APPROVED), Status.AUTHORIZED))
 
 
-_FINAL: Final = {DeclineCategory.HARD, DeclineCategory.FRAUD, DeclineCategory.NEEDS_CUSTOMER}
+_NEVER: Final = {DeclineCategory.HARD, DeclineCategory.FRAUD}
+_FINAL: Final = _NEVER | {DeclineCategory.NEEDS_CUSTOMER}
 
 
 def _declined(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
@@ -465,6 +540,8 @@ def _declined(state: AuthorizationState, item: Input, schedule: Schedule) -> Res
     final = decline.category in _FINAL
     if final:
         _fact_failed(draft, state, attempt, f"{decline.category}_decline", decline)
+    barred = decline.category in _NEVER or schedule.networks.bar(decline) is not None
+    closed = replace(attempt, status=AttemptStatus.CLOSED, barred=barred)
     return draft.done(_with_attempt(state, closed, Status.FAILED if final else Status.DECLINED))
 
 
@@ -577,7 +654,15 @@ def _recovery_due(state: AuthorizationState, item: Input, schedule: Schedule) ->
             subject_id=attempt.attempt_id,
             detail=f"no outcome after {attempt.generation - 1} look-ups",
         )
-        return draft.done(_with_attempt(state, attempt, Status.NEEDS_REVIEW))
+        return draft.done(_with_attempt(state, replace(attempt, reviewed=True), Status.NEEDS_REVIEW))
+    _look_up(state, attempt, draft)
+    delay = schedule.recovery[min(attempt.generation, len(schedule.recovery) - 1)]
+    attempt = replace(attempt, generation=attempt.generation + 1)
+    _recovery_timer(attempt, draft, delay)
+    return draft.done(_with_attempt(state, attempt))
+
+
+def _look_up(state: AuthorizationState, attempt: Attempt, draft: Draft) -> None:
     draft.lookup(
         attempt.attempt_id,
         attempt.generation,
@@ -588,10 +673,6 @@ def _recovery_due(state: AuthorizationState, item: Input, schedule: Schedule) ->
         currency=state.currency,
         merchant_reference=state.merchant_reference,
     )
-    delay = schedule.recovery[min(attempt.generation, len(schedule.recovery) - 1)]
-    attempt = replace(attempt, generation=attempt.generation + 1)
-    _recovery_timer(attempt, draft, delay)
-    return draft.done(_with_attempt(state, attempt))
 
 
 def _action_expired(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
@@ -601,8 +682,7 @@ def _action_expired(state: AuthorizationState, item: Input, schedule: Schedule) 
     draft = _draft(state, item)
     _fact_declined(draft, state, attempt, _EXPIRED)
     _fact_failed(draft, state, attempt, "action_expired", _EXPIRED)
-    _cancel_at_provider(draft, attempt)
-    return draft.done(_with_attempt(state, replace(attempt, status=AttemptStatus.CLOSED), Status.FAILED))
+    return draft.done(_with_attempt(state, _give_up(draft, attempt, schedule), Status.FAILED))
 
 
 _EXPIRED: Final = Decline(
@@ -621,21 +701,82 @@ def _cancel(state: AuthorizationState, item: Input, schedule: Schedule) -> Resul
     attempt = state.current
     if attempt is None or attempt.status is not AttemptStatus.OPEN:
         return draft.done(replace(state, status=Status.CANCELED))
+    return draft.done(_with_attempt(state, _give_up(draft, attempt, schedule), Status.CANCELED))
+
+
+def _give_up(draft: Draft, attempt: Attempt, schedule: Schedule) -> Attempt:
+    """Call the attempt off at the provider, and find out what became of it there: the customer may have been faster."""
     _cancel_at_provider(draft, attempt)
-    return draft.done(_with_attempt(state, replace(attempt, status=AttemptStatus.CLOSED), Status.CANCELED))
+    given_up = replace(attempt, status=AttemptStatus.GIVEN_UP, generation=attempt.generation + 1)
+    _recovery_timer(given_up, draft, schedule.recovery[0])
+    return given_up
 
 
 def _cancel_at_provider(draft: Draft, attempt: Attempt) -> None:
     if attempt.provider_reference:
         draft.request(
             VoidRequest,
-            ids.derive("cancel", attempt.attempt_id),
+            ids.derive("cancel", attempt.attempt_id, attempt.checks),
             provider_reference=attempt.provider_reference,
         )
 
 
+def _given_up_settled(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """Nothing came of it, as we had it in our books."""
+    state, _, attempt = _reported(state, item)
+    return Decision(_with_attempt(state, replace(attempt, status=AttemptStatus.CLOSED)))
+
+
+def _given_up_alive(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """Calling it off did not work: again."""
+    state, _, attempt = _reported(state, item)
+    draft = _draft(state, item)
+    _cancel_at_provider(draft, attempt)
+    return draft.done(_with_attempt(state, attempt))
+
+
+def _given_up_due(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """Ask what became of it, as often as of an attempt that never answered; then a person has to."""
+    assert isinstance(item, TimerFired)
+    attempt = state.attempt(item.subject_id, None)
+    assert attempt is not None
+    draft = _draft(state, item)
+    if attempt.checks >= len(schedule.recovery):
+        draft.fact(
+            ReviewNeeded,
+            attempt.operation_id,
+            operation=Operation.AUTHORIZE,
+            subject_id=attempt.attempt_id,
+            detail=f"given up; no outcome after {attempt.checks} look-ups",
+        )
+        return draft.done(_with_attempt(state, replace(attempt, reviewed=True)))
+    _look_up(state, attempt, draft)
+    delay = schedule.recovery[min(attempt.checks + 1, len(schedule.recovery) - 1)]
+    attempt = replace(attempt, generation=attempt.generation + 1, checks=attempt.checks + 1)
+    _recovery_timer(attempt, draft, delay)
+    return draft.done(_with_attempt(state, attempt))
+
+
+def _review_decided(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """The operator's word counts as the provider's."""
+    assert isinstance(item, ReviewDecision)
+    report = decided_report(item, state.provider, _NOT_CHARGED)
+    draft = _draft(state, item)
+    resolve(draft, item)
+    follows = TABLE[state.status].cell(_report_kind(state, report))(state, report, schedule)
+    return Decision(follows.state, (*draft.outputs, *follows.outputs))
+
+
+_NOT_CHARGED: Final = Decline(
+    category=DeclineCategory.NEEDS_CUSTOMER,
+    code="not_charged",
+    raw_code="",
+    message="The payment did not go through. Please try again.",
+)
+
+
 def _late_approval(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
-    """Approved after we gave up: no second hold may live, so it goes back where it came from."""
+    """Approved after we gave up: no second hold may live. The capture stage gives it back."""
     state, report, attempt = _reported(state, item)
     amount = report.amount if report.amount is not None else state.amount
     reference = attempt.provider_reference or attempt.attempt_id
@@ -650,11 +791,6 @@ def _late_approval(state: AuthorizationState, item: Input, schedule: Schedule) -
         capture_method=state.capture_method,
         provider_reference=reference,
     )
-    subject = ids.derive("orphan", attempt.attempt_id)
-    if state.capture_method is CaptureMethod.AUTOMATIC:
-        draft.request(RefundRequest, subject, provider_reference=reference, amount=amount, currency=state.currency)
-    else:
-        draft.request(VoidRequest, subject, provider_reference=reference)
     return draft.done(_with_attempt(state, replace(attempt, status=AttemptStatus.ORPHANED)))
 
 
@@ -663,16 +799,21 @@ def _planned(state: AuthorizationState, item: Input, schedule: Schedule) -> Resu
     attempt = state.current
     assert attempt is not None
     draft = _draft(state, item)
+    _schedule_retry(draft, attempt, item.due_at, item.rule, item.moved_by)
+    return draft.done(replace(state, status=Status.RETRY_SCHEDULED))
+
+
+def _schedule_retry(draft: Draft, attempt: Attempt, due_at: int, rule: str, moved_by: list[str]) -> None:
     draft.fact(
         RetryScheduled,
         attempt.operation_id,
         attempt_id=attempt.attempt_id,
-        due_at=item.due_at,
-        rule=item.rule,
-        moved_by=item.moved_by,
+        due_at=due_at,
+        rule=rule,
+        moved_by=moved_by,
     )
-    draft.timer(TimerKind.RETRY, attempt.attempt_id, Operation.AUTHORIZE, 0, item.due_at)
-    return draft.done(replace(state, status=Status.RETRY_SCHEDULED))
+    # Numbered by its time: one that is put off once more is a timer of its own.
+    draft.timer(TimerKind.RETRY, attempt.attempt_id, Operation.AUTHORIZE, due_at // 1000, due_at)
 
 
 def _abandoned(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
@@ -701,6 +842,10 @@ class Row:
     unresolved: Rule
     not_found: Rule
     late_approval: Rule
+    given_up_settled: Rule
+    given_up_alive: Rule
+    given_up_due: Rule
+    review_decided: Rule
     retry_planned: Rule
     retry_abandoned: Rule
     retry_due: Rule
@@ -715,6 +860,7 @@ class Row:
         return rule
 
 
+_barred = _refuse(RejectionReason.METHOD_DECLINED, "the method was declined for good: bring another")
 _exists = _refuse(RejectionReason.PAYMENT_ALREADY_EXISTS, "the payment exists already")
 _in_progress = _refuse(RejectionReason.AUTHORIZATION_IN_PROGRESS, "an authorization is in progress")
 _held = _refuse(RejectionReason.ALREADY_AUTHORIZED, "the payment is authorized")
@@ -730,75 +876,83 @@ _declined_method = _authorize_needs_method(
     RejectionReason.METHOD_DECLINED, "the method was declined for good: bring another"
 )
 
+_GIVEN_UP: Final[dict[str, Rule]] = {
+    "given_up_settled": _given_up_settled,
+    "given_up_alive": _given_up_alive,
+    "given_up_due": _given_up_due,
+    "review_decided": _review_decided,
+}
+"""What concerns an attempt by its own status, the same wherever the payment stands."""
+
 TABLE: Final[dict[Status, Row]] = {
     Status.REQUIRES_METHOD: Row(
         create=_exists, set_method=_set_method,
         authorize=_authorize_needs_method(RejectionReason.METHOD_REQUIRED, "set a payment method first"),
         retry_now=_no_retry, void=_cancel, capture=_no_hold, refund=_no_hold,
         approved=_ignore, declined=_ignore, action=_ignore, unresolved=_ignore, not_found=_ignore,
-        late_approval=_late_approval, retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore,
         recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.REQUIRES_AUTHORIZATION: Row(
         create=_exists, set_method=_set_method, authorize=_authorize, retry_now=_no_retry, void=_cancel,
         capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.AUTHORIZING: Row(
         create=_exists, set_method=_in_progress, authorize=_in_progress, retry_now=_in_progress,
         void=_in_progress, capture=_no_hold, refund=_no_hold, approved=_approved, declined=_declined,
-        action=_action, unresolved=_unresolved, not_found=_not_found, late_approval=_late_approval,
+        action=_action, unresolved=_unresolved, not_found=_not_found, late_approval=_late_approval, **_GIVEN_UP,
         retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_recovery_due,
         action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.REQUIRES_ACTION: Row(
         create=_exists, set_method=_in_progress, authorize=_in_progress, retry_now=_in_progress, void=_cancel,
         capture=_no_hold, refund=_no_hold, approved=_approved, declined=_declined, action=_action,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_action_expired,
         stale=_ignore, foreign=_forward,
     ),
     Status.DECLINED: Row(
         create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now, void=_cancel,
         capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_planned,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_planned,
         retry_abandoned=_abandoned, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.RETRY_SCHEDULED: Row(
         create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now, void=_cancel,
         capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_retry_due, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.NEEDS_REVIEW: Row(
         create=_exists, set_method=_review, authorize=_review, retry_now=_review, void=_review,
         capture=_review, refund=_review, approved=_approved, declined=_declined, action=_action,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.AUTHORIZED: Row(
         create=_exists, set_method=_held, authorize=_held, retry_now=_held, void=_forward,
         capture=_forward, refund=_forward, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.FAILED: Row(
         create=_exists, set_method=_set_method, authorize=_declined_method, retry_now=_no_retry, void=_cancel,
         capture=_failed, refund=_failed, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),
     Status.CANCELED: Row(
         create=_exists, set_method=_canceled, authorize=_canceled, retry_now=_canceled, void=_canceled,
         capture=_canceled, refund=_canceled, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, retry_planned=_ignore,
+        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
         retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
         stale=_ignore, foreign=_forward,
     ),

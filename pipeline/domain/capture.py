@@ -10,23 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.domain import disputes, reversals
-from pipeline.domain.decision import Decision, Draft, Output, Schedule, remember
+from pipeline.domain.decision import (
+    DECISIONS,
+    Decision,
+    Draft,
+    Output,
+    Schedule,
+    decided_report,
+    remember,
+    resolve,
+)
 from pipeline.domain.disputes import Disputes
 from pipeline.messages import Input
 from pipeline.messages.commands import Capture, Command, Refund, Void
 from pipeline.messages.facts import (
+    AuthorizationOrphaned,
     CaptureFailed,
     CaptureRequested,
     Fact,
     HoldExpired,
+    HoldExpiring,
     IntentCreated,
+    OrphanReturned,
+    OrphanReturnFailed,
     OutcomeUnresolved,
     PaymentAuthorized,
     PaymentCaptured,
@@ -38,7 +51,7 @@ from pipeline.messages.facts import (
     VoidFailed,
     VoidRequested,
 )
-from pipeline.messages.inputs import DisputeReport, ProviderReport, ReverseEntry, TimerFired
+from pipeline.messages.inputs import DisputeReport, ProviderReport, ReverseEntry, ReviewDecision, TimerFired
 from pipeline.messages.requests import CaptureRequest, RefundRequest, VoidRequest
 from pipeline.messages.values import CaptureMethod, Operation, Outcome, RejectionReason, TimerKind
 
@@ -70,11 +83,16 @@ class Kind(StrEnum):
     VOID_FAILED = "void_failed"
     REFUND_DONE = "refund_done"
     REFUND_FAILED = "refund_failed"
+    ORPHANED = "orphaned"
+    ORPHAN_RETURNED = "orphan_returned"
+    ORPHAN_RETURN_FAILED = "orphan_return_failed"
     UNRESOLVED = "unresolved"
     NOT_FOUND = "not_found"
     DISPUTE = "dispute"
+    HOLD_EXPIRING = "hold_expiring"
     HOLD_DUE = "hold_due"
     RECOVERY_DUE = "recovery_due"
+    REVIEW_DECIDED = "review_decided"
     STALE = "stale"
     """A report or timer that no longer applies."""
 
@@ -89,7 +107,9 @@ class MoveStatus(StrEnum):
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
-    """A capture, void or refund. `generation` counts its recovery timers."""
+    """A capture, void or refund. `generation` counts its recovery timers. `orphan`: the attempt whose hold or money it
+    gives back, which is none of the payment's own; then `provider` and `provider_reference` are the orphan's.
+    """
 
     subject_id: str
     operation_id: str
@@ -103,6 +123,9 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     external: bool = False
     reason: str | None = None
     operation_reference: str | None = None
+    orphan: str | None = None
+    provider: str | None = None
+    provider_reference: str | None = None
 
 
 class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,14 +142,19 @@ class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
     provider_reference: str = ""
     hold_expires_at: int = 0
     held: int = 0
+    warned: bool = False
+    """Whether the hold's last timer is set: its merchant was warned, or was capturing or voiding at the time."""
+    lapsed: bool = False
+    """Whether the hold ran out while a capture or void is under review: what a person decides goes first."""
     moves: tuple[Move, ...] = ()
     disputes: Disputes = ()
     reversals: dict[str, str] = {}
     seen: tuple[str, ...] = ()
 
     def total(self, operation: Operation, *statuses: MoveStatus) -> int:
-        """The sum of the moves of a kind that stand in one of `statuses`."""
-        return sum(m.amount for m in self.moves if m.operation is operation and m.status in statuses)
+        """The sum of the payment's own moves of a kind that stand in one of `statuses`."""
+        own = (m for m in self.moves if m.orphan is None)
+        return sum(m.amount for m in own if m.operation is operation and m.status in statuses)
 
     @property
     def captured(self) -> int:
@@ -147,12 +175,21 @@ class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
                 return m
         if report.subject_id is not None:
             return None
+        if orphans := self.orphans(report.provider_reference):
+            return next((m for m in orphans if m.operation is report.operation), None)
+        same = [m for m in same if m.orphan is None]
         for m in same:
             if report.operation_reference and m.operation_reference == report.operation_reference:
                 return m
         # Only a capture or void is alone under way; of several refunds a nameless report could be any.
         alone = [m for m in same if m.status is MoveStatus.OPEN and m.operation is not Operation.REFUND]
         return alone[0] if alone else None
+
+    def orphans(self, provider_reference: str | None) -> list[Move]:
+        """The moves that give back an orphan, known by its reference at the provider."""
+        if provider_reference is None:
+            return []
+        return [m for m in self.moves if m.orphan and m.provider_reference == provider_reference]
 
 
 Result = Decision[CaptureState]
@@ -191,21 +228,33 @@ def _numbered(decision: Result, before: CaptureState) -> Result:
 def kind_of(state: CaptureState, item: Item) -> Kind:
     """The column of the table that an input belongs to."""
     match item:
-        case Fact():
-            return Kind.AUTHORIZED if isinstance(item, PaymentAuthorized) else Kind.FACT
-        case Capture():
-            return Kind.CAPTURE
-        case Void():
-            return Kind.VOID
-        case Refund():
-            return Kind.REFUND
         case ProviderReport():
             return _report_kind(state, item)
         case DisputeReport():
             return Kind.DISPUTE
         case TimerFired():
             return _timer_kind(state, item)
-    return Kind.STALE
+        case ReviewDecision():
+            return _decision_kind(state, item)
+    return _KINDS.get(type(item), Kind.FACT if isinstance(item, Fact) else Kind.STALE)
+
+
+_KINDS: Final[dict[type[Item], Kind]] = {
+    PaymentAuthorized: Kind.AUTHORIZED,
+    AuthorizationOrphaned: Kind.ORPHANED,
+    Capture: Kind.CAPTURE,
+    Void: Kind.VOID,
+    Refund: Kind.REFUND,
+}
+
+
+def _decision_kind(state: CaptureState, decision: ReviewDecision) -> Kind:
+    move = _move_of(state, decision.subject_id)
+    if move is None or move.status is not MoveStatus.REVIEW or move.operation is not decision.operation:
+        return Kind.STALE
+    # An orphan is under review until it is back: that it is not yet decides nothing.
+    decides = {Outcome.APPROVED} if move.orphan else DECISIONS
+    return Kind.REVIEW_DECIDED if decision.outcome in decides else Kind.STALE
 
 
 _DONE: Final = {
@@ -227,15 +276,17 @@ def _report_kind(state: CaptureState, report: ProviderReport) -> Kind:
     move = state.move(report)
     if move is None:
         return _unasked_kind(state, report)
+    done = Kind.ORPHAN_RETURNED if move.orphan else _DONE[report.operation]
+    failed = Kind.ORPHAN_RETURN_FAILED if move.orphan else _FAILED[report.operation]
     if report.outcome is Outcome.APPROVED:
-        return Kind.STALE if move.status is MoveStatus.DONE else _DONE[report.operation]
+        return Kind.STALE if move.status is MoveStatus.DONE else done
     if move.status is MoveStatus.DONE:
         taken_back = report.operation is Operation.REFUND and report.outcome is Outcome.DECLINED
-        return Kind.REFUND_FAILED if taken_back else Kind.STALE
+        return failed if taken_back else Kind.STALE
     if move.status is MoveStatus.FAILED:
         return Kind.STALE
     if report.outcome in _REFUSED:
-        return _FAILED[report.operation]
+        return failed
     return Kind.NOT_FOUND if report.outcome is Outcome.NOT_FOUND else Kind.UNRESOLVED
 
 
@@ -243,7 +294,8 @@ def _unasked_kind(state: CaptureState, report: ProviderReport) -> Kind:
     """Done at the provider's own console. One that names a subject of ours which is not here concerns no hold of
     ours.
     """
-    unasked = report.subject_id is None and report.outcome is Outcome.APPROVED and _could_be(state, report.operation)
+    nameless = report.subject_id is None and not state.orphans(report.provider_reference)
+    unasked = nameless and report.outcome is Outcome.APPROVED and _could_be(state, report.operation)
     return _DONE[report.operation] if unasked else Kind.STALE
 
 
@@ -257,9 +309,13 @@ def _could_be(state: CaptureState, operation: Operation) -> bool:
     return state.phase is Phase.HELD
 
 
+_HOLD_KINDS: Final = {TimerKind.HOLD_WARNING: Kind.HOLD_EXPIRING, TimerKind.HOLD_EXPIRY: Kind.HOLD_DUE}
+
+
 def _timer_kind(state: CaptureState, timer: TimerFired) -> Kind:
-    if timer.kind is TimerKind.HOLD_EXPIRY:
-        return Kind.HOLD_DUE if timer.subject_id == state.attempt_id else Kind.STALE
+    if timer.kind in _HOLD_KINDS:
+        again = timer.kind is TimerKind.HOLD_WARNING and state.warned
+        return _HOLD_KINDS[timer.kind] if timer.subject_id == state.attempt_id and not again else Kind.STALE
     if timer.kind is not TimerKind.RECOVERY:
         return Kind.STALE
     move = _move_of(state, timer.subject_id)
@@ -296,6 +352,7 @@ def _refuse(reason: RejectionReason, detail: str) -> Rule:
         draft.reject(item, reason, detail)
         return draft.done(state)
 
+    rule.__name__ = f"refuse: {reason}"
     return rule
 
 
@@ -360,13 +417,111 @@ def _authorized(state: CaptureState, item: Item, schedule: Schedule) -> Result:
             operation_reference=item.operation_reference,
         )
         return draft.done(_claim(state, draft, move))
-    _hold_timer(state, draft, state.hold_expires_at)
+    warn_at = state.hold_expires_at - schedule.hold_warning
+    if warn_at > draft.at:
+        _hold_timer(state, draft, warn_at, TimerKind.HOLD_WARNING)
+    else:
+        _hold_timer(state, draft, state.hold_expires_at)
     return draft.done(state)
 
 
-def _hold_timer(state: CaptureState, draft: Draft, due_at: int) -> None:
+def _hold_timer(state: CaptureState, draft: Draft, due_at: int, kind: TimerKind = TimerKind.HOLD_EXPIRY) -> None:
     # Numbered by its time: each re-check is a timer of its own.
-    draft.timer(TimerKind.HOLD_EXPIRY, state.attempt_id, Operation.AUTHORIZE, due_at // 1000, due_at)
+    draft.timer(kind, state.attempt_id, Operation.AUTHORIZE, due_at // 1000, due_at)
+
+
+def _warn_of_expiry(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """Whoever wants the money has to claim it soon."""
+    draft = _draft(state, item)
+    draft.fact(
+        HoldExpiring,
+        state.operation_id,
+        attempt_id=state.attempt_id,
+        provider=state.provider,
+        remaining=state.held,
+        currency=state.currency,
+        expires_at=state.hold_expires_at,
+    )
+    _hold_timer(state, draft, state.hold_expires_at)
+    return draft.done(replace(state, warned=True))
+
+
+def _await_expiry(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """No warning while a capture or void is under way."""
+    draft = _draft(state, item)
+    _hold_timer(state, draft, state.hold_expires_at)
+    return draft.done(replace(state, warned=True))
+
+
+def _orphaned(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """Approved after we gave up: give it back, and watch until it is back, whatever becomes of the payment."""
+    assert isinstance(item, AuthorizationOrphaned)
+    draft = _draft(state, item)
+    subject = ids.orphan_id(item.attempt_id)
+    move = Move(
+        subject_id=subject,
+        operation_id=subject,
+        operation=Operation.REFUND if item.capture_method is CaptureMethod.AUTOMATIC else Operation.VOID,
+        amount=item.amount,
+        started_at=draft.at,
+        orphan=item.attempt_id,
+        provider=item.provider,
+        provider_reference=item.provider_reference,
+    )
+    return draft.done(_begin(state, draft, move, schedule))
+
+
+def _orphan_returned(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    _, move = _reported(state, item)
+    draft = _draft(state, item)
+    draft.fact(
+        OrphanReturned,
+        move.operation_id,
+        **_orphan(state, move),
+        provider_reference=move.provider_reference,
+        operation_reference=move.operation_reference,
+    )
+    return draft.done(replace(state, moves=_with_move(state, replace(move, status=MoveStatus.DONE))))
+
+
+def _orphan_return_failed(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """Nothing of ours can give it back: a person has to."""
+    report, move = _reported(state, item)
+    if move.status is MoveStatus.REVIEW:
+        return Decision(state)
+    draft = _draft(state, item)
+    draft.fact(
+        OrphanReturnFailed,
+        move.operation_id,
+        **_orphan(state, move),
+        after_success=move.status is MoveStatus.DONE,
+        detail=report.detail,
+    )
+    detail = f"the provider would not give it back: {report.detail or 'it did not say why'}"
+    draft.fact(ReviewNeeded, move.operation_id, operation=move.operation, subject_id=move.subject_id, detail=detail)
+    return draft.done(replace(state, moves=_with_move(state, replace(move, status=MoveStatus.REVIEW))))
+
+
+def _orphan(state: CaptureState, move: Move) -> dict[str, Any]:
+    automatic = move.operation is Operation.REFUND
+    return {
+        "attempt_id": move.orphan,
+        "return_id": move.subject_id,
+        "provider": move.provider or state.provider,
+        "amount": move.amount,
+        "currency": state.currency,
+        "capture_method": CaptureMethod.AUTOMATIC if automatic else CaptureMethod.MANUAL,
+    }
+
+
+def _review_decided(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """The operator's word counts as the provider's."""
+    assert isinstance(item, ReviewDecision)
+    report = decided_report(item, state.provider)
+    draft = _draft(state, item)
+    resolve(draft, item)
+    follows = TABLE[state.phase].cell(_report_kind(state, report))(state, report, schedule)
+    return Decision(follows.state, (*draft.outputs, *follows.outputs))
 
 
 def _capture(state: CaptureState, item: Item, schedule: Schedule) -> Result:
@@ -447,7 +602,9 @@ def _begin(state: CaptureState, draft: Draft, move: Move, schedule: Schedule) ->
 
 
 def _ask(state: CaptureState, draft: Draft, move: Move, number: int) -> None:
-    common = {"provider_reference": state.provider_reference, "merchant_reference": state.merchant_reference}
+    reference = move.provider_reference or state.provider_reference
+    draft.provider = move.provider or state.provider
+    common = {"provider_reference": reference, "merchant_reference": state.merchant_reference}
     if move.operation is Operation.VOID:
         draft.request(VoidRequest, move.subject_id, number, **common)
         return
@@ -492,7 +649,15 @@ def _unasked(state: CaptureState, report: ProviderReport) -> Move:
 def _capture_done(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     _, move = _reported(state, item)
     draft = _draft(state, item)
-    return draft.done(_claim(state, draft, move))
+    return draft.done(_held_again(_claim(state, draft, move), draft))
+
+
+def _held_again(state: CaptureState, draft: Draft) -> CaptureState:
+    """What is left of a hold that ran out meanwhile is to expire now."""
+    if state.phase is not Phase.HELD or not state.lapsed:
+        return state
+    _hold_timer(state, draft, draft.at)
+    return replace(state, lapsed=False)
 
 
 def _claim(state: CaptureState, draft: Draft, move: Move) -> CaptureState:
@@ -529,7 +694,7 @@ def _capture_failed(state: CaptureState, item: Item, schedule: Schedule) -> Resu
         decline=report.decline,
         detail=report.detail,
     )
-    return draft.done(_fail(state, move))
+    return draft.done(_held_again(_fail(state, move), draft))
 
 
 def _fail(state: CaptureState, move: Move) -> CaptureState:
@@ -563,7 +728,7 @@ def _void_failed(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     report, move = _reported(state, item)
     draft = _draft(state, item)
     draft.fact(VoidFailed, move.operation_id, void_id=move.subject_id, detail=report.detail)
-    return draft.done(_fail(state, move))
+    return draft.done(_held_again(_fail(state, move), draft))
 
 
 def _refund_done(state: CaptureState, item: Item, schedule: Schedule) -> Result:
@@ -609,7 +774,7 @@ def _unresolved(state: CaptureState, item: Item, schedule: Schedule) -> Result:
         move.operation_id,
         operation=move.operation,
         subject_id=move.subject_id,
-        provider_reference=state.provider_reference,
+        provider_reference=move.provider_reference or state.provider_reference,
         detail=report.detail,
     )
     move = replace(move, unresolved=True)
@@ -636,11 +801,12 @@ def _recovery_due(state: CaptureState, item: Item, schedule: Schedule) -> Result
         detail = f"no outcome after {move.generation - 1} look-ups"
         draft.fact(ReviewNeeded, move.operation_id, operation=move.operation, subject_id=move.subject_id, detail=detail)
         return draft.done(replace(state, moves=_with_move(state, replace(move, status=MoveStatus.REVIEW))))
+    draft.provider = move.provider or state.provider
     draft.lookup(
         move.subject_id,
         move.generation,
         operation=move.operation,
-        provider_reference=state.provider_reference,
+        provider_reference=move.provider_reference or state.provider_reference,
         operation_reference=move.operation_reference,
         asked_at=move.started_at,
         amount=move.amount,
@@ -676,6 +842,8 @@ def _expire(state: CaptureState, item: Item, schedule: Schedule) -> Result:
 
 def _recheck_hold(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     """A capture or void is under way: its outcome decides. If it fails, the hold is still to expire."""
+    if not any(m.status is MoveStatus.OPEN for m in state.moves if m.operation is not Operation.REFUND):
+        return Decision(replace(state, lapsed=True))
     draft = _draft(state, item)
     _hold_timer(state, draft, draft.at + schedule.hold_recheck)
     return draft.done(state)
@@ -696,11 +864,16 @@ class Row:
     void_failed: Rule
     refund_done: Rule
     refund_failed: Rule
+    orphaned: Rule
+    orphan_returned: Rule
+    orphan_return_failed: Rule
     unresolved: Rule
     not_found: Rule
     dispute: Rule
+    hold_expiring: Rule
     hold_due: Rule
     recovery_due: Rule
+    review_decided: Rule
     stale: Rule
 
     def cell(self, kind: Kind) -> Rule:
@@ -716,53 +889,62 @@ _captured = _refuse(RejectionReason.ALREADY_CAPTURED, "nothing is left of the ho
 _voided = _refuse(RejectionReason.ALREADY_VOIDED, "the hold was given back")
 _expired = _refuse(RejectionReason.HOLD_EXPIRED, "the hold expired")
 
+_ALWAYS: Final[dict[str, Rule]] = {
+    "orphaned": _orphaned,
+    "orphan_returned": _orphan_returned,
+    "orphan_return_failed": _orphan_return_failed,
+    "dispute": _dispute,
+    "review_decided": _review_decided,
+}
+"""What concerns an orphan, a dispute, or a move under review, wherever the hold stands."""
+
 TABLE: Final[dict[Phase, Row]] = {
     Phase.NO_HOLD: Row(
         authorized=_authorized, fact=_fact, capture=_no_hold, void=_no_hold, refund=_no_hold,
         capture_done=_ignore, capture_failed=_ignore, void_done=_ignore, void_failed=_ignore,
-        refund_done=_ignore, refund_failed=_ignore, unresolved=_ignore, not_found=_ignore, dispute=_dispute,
-        hold_due=_ignore, recovery_due=_ignore, stale=_ignore,
+        refund_done=_ignore, refund_failed=_ignore, unresolved=_unresolved, not_found=_not_found, hold_expiring=_ignore,
+        hold_due=_ignore, recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.HELD: Row(
         authorized=_ignore, fact=_fact, capture=_capture, void=_void, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_expire,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_warn_of_expiry, hold_due=_expire,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.CAPTURING: Row(
         authorized=_ignore, fact=_fact, capture=_capturing, void=_capturing, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_recheck_hold,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_await_expiry, hold_due=_recheck_hold,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.VOIDING: Row(
         authorized=_ignore, fact=_fact, capture=_voiding, void=_voiding, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_void_done,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_recheck_hold,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_await_expiry, hold_due=_recheck_hold,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.CAPTURED: Row(
         authorized=_ignore, fact=_fact, capture=_captured, void=_captured, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_ignore, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.VOIDED: Row(
         authorized=_ignore, fact=_fact, capture=_voided, void=_voided, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_ignore, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
     Phase.EXPIRED: Row(
         authorized=_ignore, fact=_fact, capture=_expired, void=_expired, refund=_refund,
         capture_done=_capture_done, capture_failed=_capture_failed, void_done=_ignore,
         void_failed=_void_failed, refund_done=_refund_done, refund_failed=_refund_failed,
-        unresolved=_unresolved, not_found=_not_found, dispute=_dispute, hold_due=_ignore,
-        recovery_due=_recovery_due, stale=_ignore,
+        unresolved=_unresolved, not_found=_not_found, hold_expiring=_ignore, hold_due=_ignore,
+        recovery_due=_recovery_due, stale=_ignore, **_ALWAYS,
     ),
 }  # fmt: skip

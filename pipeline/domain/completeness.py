@@ -16,7 +16,7 @@ from pipeline.domain.capture import MoveStatus
 from pipeline.domain.chain import PaymentChain, Step
 from pipeline.domain.decision import Schedule
 from pipeline.messages import Input
-from pipeline.messages.facts import Fact
+from pipeline.messages.facts import AttemptDeclined, Fact
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.timers import Timer
 
@@ -37,16 +37,17 @@ class Repairs:
 def repairs(inputs: Iterable[Input], known: Set[str], schedule: Schedule) -> Repairs:
     """What is missing of a payment, given its inputs in the order of `payments.intake` and the ids of its known facts.
 
-    Of requests and timers, the newest of each operation that is still under way, and the newest retry timer.
+    Of requests and timers, the newest of each operation that is still under way, and the newest retry timer. A decline
+    that the retry policy has not answered is said again: the plan may be lost, and the policy's word is derived.
     """
     chain = PaymentChain(schedule)
     steps = [chain.feed(item) for item in inputs]
     # A lost record may have kept the stages after it from all that followed, so all that followed is written again.
     first = next((number for number, step in enumerate(steps) if not _is_known(step, known)), len(steps))
-    live = _under_way(chain)
+    live, unanswered = _under_way(chain), _unanswered(chain)
     return Repairs(
         authorizations=tuple(part for step in steps[first:] for part in step.authorizations),
-        facts=tuple(fact for fact in chain.facts if fact.fact_id not in known),
+        facts=tuple(fact for fact in chain.facts if fact.fact_id not in known or fact is unanswered),
         requests=_newest(request for step in steps for request in step.requests if request.subject_id in live),
         timers=_newest(timer for step in steps for timer in step.timers if timer.subject_id in live),
     )
@@ -56,16 +57,24 @@ def _is_known(step: Step, known: Set[str]) -> bool:
     return all(fact.fact_id in known for fact in step.facts)
 
 
+def _unanswered(chain: PaymentChain) -> Fact | None:
+    """The decline that the payment waits with for the retry policy's word."""
+    if chain.authorization is None or chain.authorization.status is not Status.DECLINED:
+        return None
+    return next((fact for fact in reversed(chain.facts) if isinstance(fact, AttemptDeclined)), None)
+
+
 def _under_way(chain: PaymentChain) -> set[str]:
     """The attempts, captures, voids and refunds without an outcome, the attempt to be retried, and the live hold's."""
     live = set[str]()
     if state := chain.authorization:
-        live |= {attempt.attempt_id for attempt in state.attempts if attempt.status is AttemptStatus.OPEN}
+        watched = {AttemptStatus.OPEN, AttemptStatus.GIVEN_UP}
+        live |= {attempt.attempt_id for attempt in state.attempts if attempt.status in watched}
         if state.status is Status.RETRY_SCHEDULED and state.current:
             live.add(state.current.attempt_id)
     if hold := chain.capture:
         live |= {move.subject_id for move in hold.moves if move.status is MoveStatus.OPEN}
-        if hold.held:
+        if hold.held and not hold.lapsed:
             live.add(hold.attempt_id)
     return live
 

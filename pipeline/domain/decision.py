@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from pipeline import ids
+from pipeline.domain.networks import Networks
 from pipeline.messages import Input
 from pipeline.messages.commands import Command
-from pipeline.messages.facts import CommandRejected, Fact
+from pipeline.messages.facts import CommandRejected, Fact, ReviewResolved
+from pipeline.messages.inputs import ProviderReport, ReviewDecision
 from pipeline.messages.requests import LookupRequest, ProviderRequest
 from pipeline.messages.timers import Timer
-from pipeline.messages.values import Operation, RejectionReason, TimerKind
+from pipeline.messages.values import Decline, Operation, Outcome, RejectionReason, ReportSource, TimerKind
+from pipeline.policies import NETWORKS
 
 State = TypeVar("State")
 AnyFact = TypeVar("AnyFact", bound=Fact)
@@ -34,7 +37,16 @@ class Schedule:
     after_unknown: int = 5_000
     action_expiry: int = HOUR
     hold: int = 7 * DAY
+    """How long a hold lasts whose provider neither says so nor is in `networks.holds`."""
+    hold_warning: int = DAY
+    """How long before its hold lapses a payment is warned of."""
     hold_recheck: int = HOUR
+    networks: Networks = NETWORKS
+    """What the card networks allow; the limits are never scaled."""
+
+    def hold_of(self, provider: str) -> int:
+        """How long a provider's holds last."""
+        return self.networks.holds.get(provider, self.hold)
 
     def scaled(self, factor: float) -> Schedule:
         """The same schedule, `factor` times as long: days in seconds for demos and tests."""
@@ -47,7 +59,9 @@ class Schedule:
             scale(self.after_unknown),
             scale(self.action_expiry),
             scale(self.hold),
+            scale(self.hold_warning),
             scale(self.hold_recheck),
+            self.networks.scaled(factor, 1_000),
         )
 
 
@@ -153,6 +167,41 @@ class Draft:
     def done(self, state: State | None) -> Decision[State]:
         """The decision."""
         return Decision(state, tuple(self.outputs))
+
+
+DECISIONS: Final = {Outcome.APPROVED, Outcome.DECLINED}
+"""What an operator may say of an operation under review: it was done, or it was not."""
+
+
+def decided_report(decision: ReviewDecision, provider: str, not_done: Decline | None = None) -> ProviderReport:
+    """An operator's decision as the provider's word; `not_done` is the decline to report when it was not done."""
+    return ProviderReport(
+        payment_id=decision.payment_id,
+        occurred_at=decision.occurred_at,
+        report_id=decision.decision_id,
+        provider=provider,
+        source=ReportSource.OPERATOR,
+        operation=decision.operation,
+        outcome=decision.outcome,
+        subject_id=decision.subject_id,
+        provider_reference=decision.provider_reference,
+        amount=decision.amount,
+        decline=None if decision.outcome is Outcome.APPROVED else not_done,
+        detail=f"decided by {decision.operator}: {decision.reason}",
+    )
+
+
+def resolve(draft: Draft, decision: ReviewDecision) -> None:
+    """Record who decided what, and why."""
+    draft.fact(
+        ReviewResolved,
+        decision.decision_id,
+        operation=decision.operation,
+        subject_id=decision.subject_id,
+        outcome=decision.outcome,
+        operator=decision.operator,
+        reason=decision.reason,
+    )
 
 
 def remember(seen: tuple[str, ...], input_id: str) -> tuple[str, ...]:

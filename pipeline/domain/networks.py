@@ -51,8 +51,8 @@ class Limit(Strict):
     excess_fee: str | None = Field(None, pattern=r"^[0-9]+\.[0-9]{2} [A-Z]{3}$")
 
     def opens_at(self, made: Sequence[int]) -> int:
-        """From when on one more attempt keeps within the limit; `made` are those made, oldest first."""
-        return made[-self.attempts] + self.period if len(made) >= self.attempts else 0
+        """From when on one more attempt keeps within the limit; `made` are those made, in any order: clocks go back."""
+        return sorted(made)[-self.attempts] + self.period if len(made) >= self.attempts else 0
 
     def excess(self, made: Sequence[int]) -> int:
         """How many of the attempts were beyond the limit when they were made."""
@@ -87,6 +87,7 @@ class Networks(Strict):
     limits: tuple[Limit, ...] = ()
     never: tuple[Never, ...] = ()
     earliest: dict[str, Duration] = {}
+    holds: dict[str, Duration] = {}
 
     @model_validator(mode="after")
     def _named_once(self) -> Self:
@@ -109,9 +110,12 @@ class Networks(Strict):
         return Opening(earliest, (f"mastercard_advice_{code}",)) if earliest > wanted else Opening(wanted)
 
     def scaled(self, factor: float, shortest: int) -> Networks:
-        """The same rules with the advised times `factor` times as long. The limits stay."""
-        earliest = {code: max(shortest, round(delay * factor)) for code, delay in self.earliest.items()}
-        return self.model_copy(update={"earliest": earliest})
+        """The same rules with the advised times and the holds `factor` times as long. The limits stay."""
+
+        def scale(delays: dict[str, int]) -> dict[str, int]:
+            return {name: max(shortest, round(delay * factor)) for name, delay in delays.items()}
+
+        return self.model_copy(update={"earliest": scale(self.earliest), "holds": scale(self.holds)})
 
 
 def opening(limits: Iterable[Limit], made: Sequence[int], wanted: int) -> Opening:

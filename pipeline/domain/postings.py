@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.messages.facts import (
+    AuthorizationOrphaned,
     DisputeFundsReinstated,
     DisputeFundsWithdrawn,
     DisputeLost,
@@ -21,6 +22,8 @@ from pipeline.messages.facts import (
     EntryReversed,
     Fact,
     HoldExpired,
+    OrphanReturned,
+    OrphanReturnFailed,
     PaymentAuthorized,
     PaymentCaptured,
     PaymentRefunded,
@@ -29,6 +32,7 @@ from pipeline.messages.facts import (
     RefundRequested,
 )
 from pipeline.messages.journal import JournalEntry, JournalRecord, Posting, Side
+from pipeline.messages.values import CaptureMethod
 
 
 class UnbalancedError(AssertionError):
@@ -175,6 +179,25 @@ def _reversed(fact: EntryReversed) -> list[Posting]:
 
 _OPPOSITE: Final = {Side.DEBIT: Side.CREDIT, Side.CREDIT: Side.DEBIT}
 
+
+def _orphaned(fact: AuthorizationOrphaned | OrphanReturnFailed) -> list[Posting]:
+    """What we did not want and have: a hold, or money that is nobody's but the customer's."""
+    if fact.capture_method is CaptureMethod.AUTOMATIC:
+        return _move(provider_receivable(fact), refunds_pending(fact), fact.amount, fact.currency)
+    return _move(holds_receivable(fact), holds_commitment(fact), fact.amount, fact.currency)
+
+
+def _orphan_returned(fact: OrphanReturned) -> list[Posting]:
+    if fact.capture_method is CaptureMethod.AUTOMATIC:
+        return _move(refunds_pending(fact), provider_receivable(fact), fact.amount, fact.currency)
+    return _move(holds_commitment(fact), holds_receivable(fact), fact.amount, fact.currency)
+
+
+def _orphan_return_failed(fact: OrphanReturnFailed) -> list[Posting]:
+    """Only what was taken off the books goes back into them."""
+    return _orphaned(fact) if fact.after_success else []
+
+
 _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     PaymentAuthorized: _authorized,
     PaymentCaptured: _captured,
@@ -188,6 +211,9 @@ _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     DisputeLost: _dispute_lost,
     DisputeWon: _dispute_won,
     EntryReversed: _reversed,
+    AuthorizationOrphaned: _orphaned,
+    OrphanReturned: _orphan_returned,
+    OrphanReturnFailed: _orphan_return_failed,
 }
 
 

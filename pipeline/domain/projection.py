@@ -29,8 +29,11 @@ from pipeline.messages.facts import (
     EntryReversed,
     Fact,
     HoldExpired,
+    HoldExpiring,
     IntentCreated,
     MethodSet,
+    OrphanReturned,
+    OrphanReturnFailed,
     OutcomeUnresolved,
     PaymentAuthorized,
     PaymentCanceled,
@@ -42,11 +45,12 @@ from pipeline.messages.facts import (
     RefundRequested,
     RetryScheduled,
     ReviewNeeded,
+    ReviewResolved,
     VoidFailed,
     VoidRequested,
 )
 from pipeline.messages.public import DisputeSnapshot, PaymentEvent, PaymentSnapshot
-from pipeline.messages.values import CaptureMethod, Decline, NextAction, PaymentMethod
+from pipeline.messages.values import CaptureMethod, Decline, NextAction, Operation, PaymentMethod
 from pipeline.topics import PublicTopic
 
 
@@ -83,6 +87,9 @@ class MoveState(StrEnum):
     FAILED = "failed"
     NEEDS_REVIEW = "needs_review"
     ORPHANED = "orphaned"
+    """Approved after we gave up; on its way back."""
+    RETURNED = "returned"
+    """Approved after we gave up, and given back."""
 
 
 class AttemptView(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +171,21 @@ class RejectionView(msgspec.Struct, frozen=True, kw_only=True):
     occurred_at: int
 
 
+class ReviewView(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation whose outcome only a person can find out, and what they found. `operator` is null when the provider
+    spoke after all.
+    """
+
+    operation: Operation
+    subject_id: str
+    since: int
+    detail: str | None = None
+    resolved_at: int | None = None
+    outcome: str | None = None
+    operator: str | None = None
+    reason: str | None = None
+
+
 class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     """All that a reader may know of a payment. Amounts in minor units, times in milliseconds since 1970."""
 
@@ -193,6 +215,8 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     refunds: tuple[MoveView, ...] = ()
     disputes: tuple[DisputeView, ...] = ()
     rejections: tuple[RejectionView, ...] = ()
+    reviews: tuple[ReviewView, ...] = ()
+    before_review: PaymentStatus | None = None
 
 
 class OperationState(StrEnum):
@@ -220,6 +244,8 @@ def apply(view: PaymentView | None, fact: Fact) -> PaymentView:
     if not _concerns(view, fact):
         return replace(view, sequence=fact.sequence)
     changed = _APPLY[type(fact)](view, fact)
+    if changed.reviews:
+        changed = _reviewed(changed, fact)
     return replace(changed, sequence=fact.sequence, updated_at=fact.occurred_at)
 
 
@@ -345,10 +371,20 @@ def _failed(view: PaymentView, fact: PaymentFailed) -> PaymentView:
 
 
 def _canceled(view: PaymentView, fact: PaymentCanceled) -> PaymentView:
-    return replace(view, status=PaymentStatus.CANCELED, retry=None)
+    waiting = {MoveState.PENDING, MoveState.REQUIRES_ACTION}
+    attempts = tuple(replace(a, state=MoveState.FAILED) if a.state in waiting else a for a in view.attempts)
+    return replace(view, attempts=attempts, status=PaymentStatus.CANCELED, retry=None)
 
 
 def _orphaned(view: PaymentView, fact: AuthorizationOrphaned) -> PaymentView:
+    return replace(view, attempts=_attempt(view, fact.attempt_id, state=MoveState.ORPHANED))
+
+
+def _orphan_returned(view: PaymentView, fact: OrphanReturned) -> PaymentView:
+    return replace(view, attempts=_attempt(view, fact.attempt_id, state=MoveState.RETURNED))
+
+
+def _orphan_return_failed(view: PaymentView, fact: OrphanReturnFailed) -> PaymentView:
     return replace(view, attempts=_attempt(view, fact.attempt_id, state=MoveState.ORPHANED))
 
 
@@ -427,6 +463,10 @@ def _void_failed(view: PaymentView, fact: VoidFailed) -> PaymentView:
     return replace(view, voids=_put(view.voids, move))
 
 
+def _hold_expiring(view: PaymentView, fact: HoldExpiring) -> PaymentView:
+    return view
+
+
 def _hold_expired(view: PaymentView, fact: HoldExpired) -> PaymentView:
     return _released(view, fact.hold_released, PaymentStatus.EXPIRED)
 
@@ -500,14 +540,68 @@ def _review_needed(view: PaymentView, fact: ReviewNeeded) -> PaymentView:
     def marked(moves: tuple[MoveView, ...]) -> tuple[MoveView, ...]:
         return tuple(replace(m, state=MoveState.NEEDS_REVIEW) if m.id == fact.subject_id else m for m in moves)
 
+    review = ReviewView(
+        operation=fact.operation, subject_id=fact.subject_id, since=fact.occurred_at, detail=fact.detail
+    )
     return replace(
         view,
         status=PaymentStatus.NEEDS_REVIEW,
+        before_review=view.before_review if view.status is PaymentStatus.NEEDS_REVIEW else view.status,
         attempts=_attempt(view, fact.subject_id, state=MoveState.NEEDS_REVIEW),
         captures=marked(view.captures),
         voids=marked(view.voids),
         refunds=marked(view.refunds),
+        reviews=(*view.reviews, review),
     )
+
+
+def _review_resolved(view: PaymentView, fact: ReviewResolved) -> PaymentView:
+    """The facts that follow say what it means; here is who said so. An attempt given up has none that follow."""
+    decided = {
+        "resolved_at": fact.occurred_at,
+        "outcome": fact.outcome.value,
+        "operator": fact.operator,
+        "reason": fact.reason,
+    }
+    return replace(
+        view,
+        attempts=_attempt(view, fact.subject_id, state=MoveState.FAILED),
+        reviews=_closed(view.reviews, fact.subject_id, **decided),
+    )
+
+
+def _closed(reviews: tuple[ReviewView, ...], subject_id: str, **changes: Any) -> tuple[ReviewView, ...]:
+    """The reviews with those of a subject that were still open changed."""
+    return tuple(
+        replace(review, **changes) if review.subject_id == subject_id and review.resolved_at is None else review
+        for review in reviews
+    )
+
+
+def _reviewed(view: PaymentView, fact: Fact) -> PaymentView:
+    """A review ends when the provider's word settles its subject; the last one gives the payment its status back."""
+    if subject := _settles(fact):
+        view = replace(view, reviews=_closed(view.reviews, subject, resolved_at=fact.occurred_at, outcome="settled"))
+    still = any(review.resolved_at is None for review in view.reviews)
+    if not still and view.status is PaymentStatus.NEEDS_REVIEW:
+        return replace(view, status=view.before_review or view.status, before_review=None)
+    return view
+
+
+def _settles(fact: Fact) -> str | None:
+    """The subject that a fact says the outcome of."""
+    match fact:
+        case PaymentAuthorized() | AttemptDeclined() | AuthorizationOrphaned():
+            return fact.attempt_id
+        case PaymentCaptured() | CaptureFailed():
+            return fact.capture_id
+        case PaymentVoided() | VoidFailed():
+            return fact.void_id
+        case PaymentRefunded() | RefundFailed():
+            return fact.refund_id
+        case OrphanReturned() | OrphanReturnFailed():
+            return fact.return_id
+    return None
 
 
 def _rejected(view: PaymentView, fact: CommandRejected) -> PaymentView:
@@ -538,12 +632,15 @@ _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     PaymentFailed: _failed,
     PaymentCanceled: _canceled,
     AuthorizationOrphaned: _orphaned,
+    OrphanReturned: _orphan_returned,
+    OrphanReturnFailed: _orphan_return_failed,
     CaptureRequested: _capture_requested,
     PaymentCaptured: _captured,
     CaptureFailed: _capture_failed,
     VoidRequested: _void_requested,
     PaymentVoided: _voided,
     VoidFailed: _void_failed,
+    HoldExpiring: _hold_expiring,
     HoldExpired: _hold_expired,
     RefundRequested: _refund_requested,
     PaymentRefunded: _refunded,
@@ -554,6 +651,7 @@ _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     DisputeWon: _dispute_won,
     DisputeLost: _dispute_lost,
     ReviewNeeded: _review_needed,
+    ReviewResolved: _review_resolved,
     CommandRejected: _rejected,
     EntryReversed: _entry_reversed,
 }
@@ -623,6 +721,7 @@ _PUBLIC: Final[dict[type[Fact], PublicTopic]] = {
     PaymentCaptured: PublicTopic.CAPTURED,
     PaymentVoided: PublicTopic.VOIDED,
     PaymentCanceled: PublicTopic.VOIDED,
+    HoldExpiring: PublicTopic.EXPIRING,
     HoldExpired: PublicTopic.VOIDED,
     PaymentRefunded: PublicTopic.REFUNDED,
     PaymentFailed: PublicTopic.FAILED,
@@ -655,18 +754,18 @@ def public_event(view: PaymentView, fact: Fact) -> PaymentEvent | None:
 def _moved(fact: Fact) -> tuple[int | None, str | None]:
     """What a fact moved, and the attempt, capture, void or refund that moved it."""
     match fact:
-        case PaymentAuthorized():
+        case PaymentAuthorized() | PaymentFailed():
             return fact.amount, fact.attempt_id
         case PaymentCaptured():
             return fact.amount, fact.capture_id
         case PaymentVoided():
             return fact.hold_released, fact.void_id
+        case HoldExpiring():
+            return fact.remaining, fact.attempt_id
         case HoldExpired():
             return fact.hold_released, None
         case PaymentRefunded():
             return fact.amount, fact.refund_id
-        case PaymentFailed():
-            return fact.amount, fact.attempt_id
         case DisputeFact():
             return fact.amount, fact.dispute_id
     return None, None
@@ -703,4 +802,5 @@ def _snapshot(view: PaymentView) -> PaymentSnapshot:
         amount_captured=view.amount_captured,
         amount_refunded=view.amount_refunded,
         provider_reference=view.hold.provider_reference if view.hold else None,
+        hold_expires_at=view.hold.expires_at if view.hold else None,
     )

@@ -17,6 +17,7 @@ from pipeline.messages.values import (
     Decline,
     NextAction,
     Operation,
+    Outcome,
     PaymentMethod,
     RejectionReason,
 )
@@ -151,6 +152,32 @@ class AuthorizationOrphaned(Fact, frozen=True, kw_only=True):
     provider_reference: str
 
 
+class OrphanReturned(Fact, frozen=True, kw_only=True):
+    """What the provider had approved after we gave up went back: the hold released, or the money refunded."""
+
+    attempt_id: str
+    return_id: Annotated[str, msgspec.Meta(description="the void or refund that gave it back")]
+    provider: str
+    amount: Minor
+    currency: str
+    capture_method: CaptureMethod
+    provider_reference: str
+    operation_reference: str | None = None
+
+
+class OrphanReturnFailed(Fact, frozen=True, kw_only=True):
+    """The provider would not give it back; a person has to. `after_success`: it had said that it did."""
+
+    attempt_id: str
+    return_id: str
+    provider: str
+    amount: Minor
+    currency: str
+    capture_method: CaptureMethod
+    after_success: bool = False
+    detail: str | None = None
+
+
 class CaptureRequested(Fact, frozen=True, kw_only=True):
     """A capture is on its way to the provider."""
 
@@ -205,6 +232,16 @@ class VoidFailed(Fact, frozen=True, kw_only=True):
 
     void_id: str
     detail: str | None = None
+
+
+class HoldExpiring(Fact, frozen=True, kw_only=True):
+    """The hold lapses soon: capture what is left of it, or lose it."""
+
+    attempt_id: str
+    provider: str
+    remaining: Minor
+    currency: str
+    expires_at: Millis
 
 
 class HoldExpired(Fact, frozen=True, kw_only=True):
@@ -296,6 +333,16 @@ class ReviewNeeded(Fact, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class ReviewResolved(Fact, frozen=True, kw_only=True):
+    """A person decided what became of an operation, and why they say so."""
+
+    operation: Operation
+    subject_id: str
+    outcome: Outcome
+    operator: str
+    reason: str
+
+
 class CommandRejected(Fact, frozen=True, kw_only=True):
     """A command did not fit the payment's state. Nothing else happened."""
 
@@ -326,12 +373,15 @@ FACTS: tuple[type[Fact], ...] = (
     PaymentFailed,
     PaymentCanceled,
     AuthorizationOrphaned,
+    OrphanReturned,
+    OrphanReturnFailed,
     CaptureRequested,
     PaymentCaptured,
     CaptureFailed,
     VoidRequested,
     PaymentVoided,
     VoidFailed,
+    HoldExpiring,
     HoldExpired,
     RefundRequested,
     PaymentRefunded,
@@ -342,6 +392,7 @@ FACTS: tuple[type[Fact], ...] = (
     DisputeWon,
     DisputeLost,
     ReviewNeeded,
+    ReviewResolved,
     CommandRejected,
     EntryReversed,
 )

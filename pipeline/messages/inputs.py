@@ -126,6 +126,25 @@ class ReverseEntry(Input, frozen=True, kw_only=True):
         return self.command_id
 
 
+class ReviewDecision(Input, frozen=True, kw_only=True):
+    """An operator's word on an operation under review: what became of it at the provider. Only operators write it."""
+
+    decision_id: str
+    operation: Operation
+    subject_id: Annotated[
+        str, msgspec.Meta(description="attempt, capture, void, refund or orphan's return under review")
+    ]
+    outcome: Annotated[Outcome, msgspec.Meta(description="approved: it was done; declined: it was not")]
+    operator: Annotated[str, msgspec.Meta(description="who decided")]
+    reason: Annotated[str, msgspec.Meta(description="what they saw")]
+    provider_reference: str | None = None
+    amount: Minor | None = None
+
+    @property
+    def input_id(self) -> str:
+        return self.decision_id
+
+
 INPUTS: tuple[type[Input], ...] = (
     ProviderReport,
     DisputeReport,
@@ -133,4 +152,5 @@ INPUTS: tuple[type[Input], ...] = (
     RetryPlanned,
     RetryAbandoned,
     ReverseEntry,
+    ReviewDecision,
 )

@@ -28,6 +28,7 @@ class PaymentSnapshot(Record, frozen=True, kw_only=True):
     amount_captured: Minor
     amount_refunded: Minor
     provider_reference: str | None = None
+    hold_expires_at: Millis | None = None
 
 
 class DisputeSnapshot(Record, frozen=True, kw_only=True):

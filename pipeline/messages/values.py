@@ -47,6 +47,8 @@ class ReportSource(StrEnum):
     ANSWER = "answer"
     WEBHOOK = "webhook"
     LOOKUP = "lookup"
+    OPERATOR = "operator"
+    """A person who looked it up at the provider, when no look-up of ours could tell."""
 
 
 class DisputeStep(StrEnum):
@@ -80,6 +82,7 @@ class TimerKind(StrEnum):
     RETRY = "retry"
     RECOVERY = "recovery"
     ACTION_EXPIRY = "action_expiry"
+    HOLD_WARNING = "hold_warning"
     HOLD_EXPIRY = "hold_expiry"
     UNROUTED = "unrouted"
     """An event of a provider still waits for its payment."""
@@ -97,6 +100,7 @@ class RejectionReason(StrEnum):
     NOT_AUTHORIZED = "not_authorized"
     RETRY_SCHEDULED = "retry_scheduled"
     NO_RETRY_PENDING = "no_retry_pending"
+    NETWORK_LIMIT = "network_limit"
     PAYMENT_CANCELED = "payment_canceled"
     PAYMENT_FAILED = "payment_failed"
     NEEDS_REVIEW = "needs_review"

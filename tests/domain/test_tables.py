@@ -10,8 +10,18 @@ import pytest
 from pipeline.domain import authorization, capture
 from pipeline.domain.decision import Schedule
 from pipeline.messages.facts import CommandRejected
+from pipeline.messages.inputs import ReviewDecision
 from pipeline.messages.values import DisputeStep, Operation, Outcome, TimerKind
-from tests.domain.samples import PAYMENT, authorization_states, capture_states, commands, dispute_report, report, timer
+from tests.domain.samples import (
+    NOW,
+    PAYMENT,
+    authorization_states,
+    capture_states,
+    commands,
+    dispute_report,
+    report,
+    timer,
+)
 
 SCHEDULE = Schedule()
 COMMANDS = commands()
@@ -27,7 +37,15 @@ TIMERS = [
     for generation in (0, 1, 2)
 ]
 DISPUTES = [dispute_report(step) for step in DisputeStep]
-INPUTS = [*COMMANDS, *REPORTS, *TIMERS, *DISPUTES]
+DECISIONS = [
+    ReviewDecision(
+        payment_id=PAYMENT, occurred_at=NOW, decision_id=f"{operation}-{outcome}-{subject}", operation=operation,
+        subject_id=subject, outcome=outcome, operator="ada", reason="looked it up",
+    )
+    for operation, outcome in product(Operation, Outcome)
+    for subject in ("attempt-1", "capture-1", "void-1", "refund-1", "nobody")
+]  # fmt: skip
+INPUTS = [*COMMANDS, *REPORTS, *TIMERS, *DECISIONS, *DISPUTES]
 
 
 def test_rows_have_a_cell_for_every_kind() -> None:

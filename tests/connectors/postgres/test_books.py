@@ -179,6 +179,7 @@ GRANTED = {
     },
     "gateway": {
         "payments.payments": "SELECT",
+        "payments.facts": "SELECT",
         "payments.operations": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
