@@ -84,11 +84,11 @@ def test_the_sdk_knows_the_error(sdk: stripe.StripeClient) -> None:
 
 
 def test_the_key_is_in_use(sim: World) -> None:
-    sim.fault("latency", operation="authorize", seconds=0.5)
+    sim.fault("latency", operation="authorize", seconds=3.0)
     answers: list[httpx.Response] = []
     first = threading.Thread(target=lambda: answers.append(send(sim)))
     first.start()
-    time.sleep(0.2)
+    time.sleep(1.0)
     second = send(sim)
     first.join()
     assert answers[0].status_code == 200
