@@ -169,6 +169,8 @@ GRANTED = {
     "gateway": {
         "payments.payments": "SELECT",
         "payments.operations": "SELECT",
+        "ledger.entries": "SELECT",
+        "ledger.postings": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
     },
