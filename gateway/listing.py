@@ -1,11 +1,11 @@
-"""GET /api/v1/intents: filters and an opaque cursor, newest first."""
+"""GET /api/v1/intents: filters and an opaque cursor, newest first; and what other lists share with it."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -31,33 +31,45 @@ async def page(request: Request) -> Response:
     key = await authenticated(request, Scope.PAYMENTS_READ)
     wanted = _filter(request, key.merchant_id)
     rows = await services_of(request).payments.page(wanted)
-    shown, more = rows[: wanted.limit], len(rows) > wanted.limit
-    cursor = _cursor(shown[-1][0], shown[-1][1]["payment_id"]) if more else None
-    return Response(
-        orjson.dumps({"data": [intent for _, intent in shown], "next_cursor": cursor}), media_type="application/json"
-    )
+    return Response(orjson.dumps(as_page(rows, wanted.limit, "payment_id")), media_type="application/json")
+
+
+def as_page(rows: Sequence[tuple[datetime, Any]], limit: int, name: str) -> dict[str, Any]:
+    """One page of rows, of which there is one more than `limit` if there are more; `name` is their id's."""
+    shown, more = rows[:limit], len(rows) > limit
+    cursor = _cursor(shown[-1][0], shown[-1][1][name]) if more else None
+    return {"data": [item for _, item in shown], "next_cursor": cursor}
 
 
 def _filter(request: Request, merchant_id: str) -> Filter:
+    values = parsed(request, _PARAMETERS)
+    after = values.pop("cursor", None)
+    return Filter(merchant_id, values.pop("limit", DEFAULT_LIMIT), after=after, **values)
+
+
+def parsed(request: Request, parameters: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The query's parameters by name, each as its function makes it. Raises Problem `invalid_query` with all that is
+    wrong.
+    """
     values: dict[str, Any] = {}
     errors: list[FieldError] = []
     for name, text in request.query_params.multi_items():
         try:
             if name in values:
                 raise ValueError("given twice")
-            values[name] = _PARAMETERS[name](text)
+            values[name] = parameters[name](text)
         except KeyError:
             known = name if re.fullmatch(r"[a-z_]{1,32}", name) else "?"
-            errors.append(FieldError(known, "unknown_parameter", "known are: " + ", ".join(_PARAMETERS)))
+            errors.append(FieldError(known, "unknown_parameter", "known are: " + ", ".join(parameters)))
         except ValueError as error:
             errors.append(FieldError(name, "invalid_parameter", str(error)))
     if errors:
         raise Problem(problems.INVALID_QUERY, errors=tuple(errors))
-    after = values.pop("cursor", None)
-    return Filter(merchant_id, values.pop("limit", DEFAULT_LIMIT), after=after, **values)
+    return values
 
 
-def _limit(text: str) -> int:
+def limit(text: str) -> int:
+    """A page's size. Raises ValueError in words, as the other parameters' functions do."""
     if not re.fullmatch(r"[0-9]{1,3}", text, re.ASCII) or not 1 <= int(text) <= MAX_LIMIT:
         raise ValueError(f"a number from 1 to {MAX_LIMIT}")
     return int(text)
@@ -76,7 +88,8 @@ def _text(text: str) -> str:
     return text
 
 
-def _time(text: str) -> datetime:
+def time(text: str) -> datetime:
+    """A time with an offset, RFC 3339."""
     if not _TIME.fullmatch(text):
         raise ValueError("an RFC 3339 time with an offset, e.g. 2026-01-31T12:00:00Z")
     try:
@@ -90,7 +103,8 @@ def _cursor(at: datetime, payment_id: str) -> str:
     return base64.urlsafe_b64encode(micros.to_bytes(8, "big", signed=True) + UUID(payment_id).bytes).decode()
 
 
-def _position(text: str) -> tuple[datetime, str]:
+def position(text: str) -> tuple[datetime, str]:
+    """A cursor: time and id of the last row of the page before."""
     try:
         raw = base64.b64decode(text, altchars=b"-_", validate=True)
         if len(raw) != 24:
@@ -108,8 +122,8 @@ _PARAMETERS: Final[dict[str, Callable[[str], Any]]] = {
     "status": _status,
     "customer_id": _text,
     "merchant_reference": _text,
-    "created_from": _time,
-    "created_to": _time,
-    "cursor": _position,
-    "limit": _limit,
+    "created_from": time,
+    "created_to": time,
+    "cursor": position,
+    "limit": limit,
 }

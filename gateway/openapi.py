@@ -46,7 +46,7 @@ def document() -> bytes:
                 "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
             },
             "servers": [{"url": "/"}],
-            "tags": [{"name": name} for name in ("intents", "webhooks", "operations")],
+            "tags": [{"name": name} for name in ("intents", "ledger", "webhooks", "operations")],
             "paths": paths,
             "components": {
                 "schemas": _schemas(routes),
@@ -104,7 +104,7 @@ def _parameters(route: ApiRoute) -> list[Json]:
 
 def _path_parameter(name: str) -> Json:
     schema: Json = {"type": "string"}
-    if name == "payment_id":
+    if name in ("payment_id", "entry_id"):
         schema["format"] = "uuid"
     if name == "provider":
         schema["enum"] = list(topics.PROVIDERS)
@@ -138,6 +138,7 @@ def _responses(route: ApiRoute) -> Json:
     made: Json = {}
     for status, (model, words) in route.answers.items():
         content = {route.media: {"schema": _ref(model) if model else {"type": "string"}}}
+        content |= {media: {"schema": {"type": "string"}} for media in route.also}
         made[str(status)] = {"description": words, "content": content, "headers": _headers(route, status)}
     for status, kinds in sorted(_by_status(route).items()):
         made.setdefault(str(status), _problem(kinds))

@@ -12,16 +12,20 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from gateway import health, intents, listing, pages, problems, timeline, webhooks
+from gateway import accounts, health, intents, listing, pages, problems, timeline, webhooks
 from gateway.edge import ROUTE
 from gateway.intents import act
 from gateway.keys import Scope
 from gateway.problems import Kind
 from gateway.schemas import (
+    AccountListOut,
     AuthorizeIn,
+    BalanceOut,
     CancelIn,
     CaptureIn,
     CreateIntentIn,
+    EntryListOut,
+    EntryOut,
     HealthOut,
     IntentListOut,
     IntentOut,
@@ -33,12 +37,14 @@ from gateway.schemas import (
     RetryNowIn,
     SetMethodIn,
     TimelineOut,
+    TrialBalanceOut,
     VoidIn,
 )
 
 Endpoint = Callable[[Request], Any]
 
 INTENT: Final = "/api/v1/intents/{payment_id}"
+ACCOUNT: Final = "/api/v1/accounts/{account_id}"
 
 _STATE: Final = "The command does not fit the payment's state; `type` is the reason."
 
@@ -62,6 +68,8 @@ class ApiRoute:
     hidden: bool = False
     notes: str = ""
     media: str = field(default="application/json")
+    also: tuple[str, ...] = ()
+    """Media types that the answers have besides."""
 
 
 def _command(  # noqa: PLR0917 - a row of the table
@@ -172,6 +180,39 @@ _INTENTS: Final = (
     ),
 )  # fmt: skip
 
+_LEDGER: Final = (
+    ApiRoute(
+        "GET", "/api/v1/accounts", "listAccounts", accounts.accounts, "Read your accounts with their balances",
+        {200: (AccountListOut, "Every account that an entry of yours moves, by that part of it.")}, tag="ledger",
+        scope=Scope.PAYMENTS_READ, kinds=(problems.INVALID_QUERY,),
+    ),
+    ApiRoute(
+        "GET", f"{ACCOUNT}/balance", "getBalance", accounts.balance, "Read an account's balance, now or at a time",
+        {200: (BalanceOut, "Of all that occurred up to then.")}, tag="ledger",
+        scope=Scope.PAYMENTS_READ, kinds=(problems.NOT_FOUND, problems.INVALID_QUERY),
+        query=(("at", _TIME, "RFC 3339 with an offset; default: now."),),
+    ),
+    ApiRoute(
+        "GET", f"{ACCOUNT}/entries", "listEntries", accounts.entries, "List an account's entries, newest first",
+        {200: (EntryListOut, "One page of whole entries.")}, tag="ledger",
+        scope=Scope.PAYMENTS_READ, kinds=(problems.NOT_FOUND, problems.INVALID_QUERY), query=_LIST_QUERY[-2:],
+    ),
+    ApiRoute(
+        "GET", "/api/v1/journal/{entry_id}", "getEntry", accounts.entry, "Read a journal entry",
+        {200: (EntryOut, "The entry with its postings and its place in the log.")}, tag="ledger",
+        scope=Scope.PAYMENTS_READ, kinds=(problems.NOT_FOUND,),
+    ),
+    ApiRoute(
+        "GET", "/api/v1/trial-balance", "getTrialBalance", accounts.trial_balance, "Read your trial balance of a day",
+        {200: (TrialBalanceOut, "At the end of the day, UTC.")}, tag="ledger",
+        scope=Scope.PAYMENTS_READ, kinds=(problems.INVALID_QUERY,), also=(accounts.CSV,),
+        query=(
+            ("date", {"type": "string", "format": "date"}, "Default: today, so far."),
+            ("format", {"type": "string", "enum": ["json", "csv"]}, "Default: as `Accept` says, else JSON."),
+        ),
+    ),
+)  # fmt: skip
+
 _OTHERS: Final = (
     ApiRoute(
         "POST", "/webhooks/{provider}", "receiveWebhook", webhooks.receive, "Take a provider's webhook",
@@ -194,7 +235,7 @@ _OTHERS: Final = (
              {200: (None, "HTML.")}, tag="operations", hidden=True),
 )  # fmt: skip
 
-ROUTES: Final = (*_INTENTS, *_OTHERS)
+ROUTES: Final = (*_INTENTS, *_LEDGER, *_OTHERS)
 """Every route."""
 
 

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.domain.accounts import AccountClass
 from pipeline.domain.projection import DisputeStatus, MoveState, OperationState, PaymentStatus
 from pipeline.domain.recovery import RecoveryPoint
 from pipeline.domain.timeline import EntryKind
+from pipeline.messages.journal import Side
 from pipeline.messages.values import DeclineCategory
 
 Amount = Annotated[
@@ -333,6 +335,89 @@ class ProblemOut(Given):
     errors: list[FieldErrorOut] | None = None
     decline: Annotated[DeclineOut | None, Field(description="With `payment_declined`.")] = None
     intent: Annotated[IntentOut | None, Field(description="With 402, and with 409 for the payment's state.")] = None
+
+
+class AccountOut(Given):
+    """An account, as far as your own entries move it. `balance` is debit minus credit."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    account_id: Annotated[str, Field(examples=["merchant_payable:acme:USD"])]
+    kind: Annotated[str, Field(examples=["merchant_payable"])]
+    account_class: Annotated[AccountClass, Field(alias="class")]
+    normal_side: Annotated[Side, Field(description="The side on which the account grows.")]
+    currency: CurrencyCode
+    debit: Amount
+    credit: Amount
+    balance: Amount
+
+
+class AccountListOut(Given):
+    """All your accounts."""
+
+    data: list[AccountOut]
+
+
+class BalanceOut(AccountOut):
+    """An account as it stood."""
+
+    at: Time
+
+
+class PostingOut(Given):
+    """One leg of a journal entry."""
+
+    account_id: str
+    side: Side
+    amount: Amount
+    currency: CurrencyCode
+
+
+class RecordOut(Given):
+    """Where the log has it."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class EntryOut(Given):
+    """A journal entry: what a fact of a payment posted, balanced in each currency."""
+
+    entry_id: str
+    payment_id: str
+    fact_id: Annotated[str, Field(description="The fact that posted it; the event on payments.* derives from it.")]
+    occurred_at: Time
+    description: Annotated[str, Field(description="The fact's kind.", examples=["PaymentCaptured"])]
+    postings: list[PostingOut]
+    reverses: Annotated[str | None, Field(description="The entry that this one corrects by its opposite.")] = None
+    reversed_by: Annotated[str | None, Field(description="The entry that corrects this one.")] = None
+    reason: Annotated[str | None, Field(description="Why it reverses another.")] = None
+    record: RecordOut
+
+
+class EntryListOut(Given):
+    """One page of entries, newest first."""
+
+    data: list[EntryOut]
+    next_cursor: Annotated[str | None, Field(description="Pass as `cursor` for the next page; null on the last.")]
+
+
+class TotalOut(Given):
+    """The sums of a currency. The balance is zero."""
+
+    currency: CurrencyCode
+    debit: Amount
+    credit: Amount
+    balance: Amount
+
+
+class TrialBalanceOut(Given):
+    """Your books at the end of a day (UTC)."""
+
+    date: Annotated[str, Field(examples=["2026-01-31"])]
+    lines: list[AccountOut]
+    totals: list[TotalOut]
 
 
 class PartOut(Given):

@@ -19,6 +19,7 @@ from gateway.edge import client_of
 from gateway.histories import Timelines
 from gateway.idempotency import Requests
 from gateway.keys import ApiKey, KeyRing, Mode, Scope
+from gateway.ledger import Ledger
 from gateway.limits import Buckets, Limits
 from gateway.payments import Payments
 from gateway.problems import Problem
@@ -52,6 +53,7 @@ class Services:
     database: Database = field(init=False)
     producer: AsyncProducer = field(init=False)
     payments: Payments = field(init=False)
+    ledger: Ledger = field(init=False)
     requests: Requests = field(init=False)
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
@@ -69,6 +71,7 @@ class Services:
         self.codec = Codec(Registry(self.settings.registry_url))
         self.database = Database(self.settings.reveal("postgres_gateway_url"))
         self.payments = Payments(self.database, self.codec)
+        self.ledger = Ledger(self.database)
         self.requests = Requests(self.database)
         self.keys = KeyRing(self.payments.key)
         self.waits = Waits(self.database, self.payments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -9,15 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from connectors.postgres import corrections
+from connectors.postgres.export import Format, exported
 from pipeline.settings import settings
 
 app: Final = typer.Typer(help="The books: corrections and exports.", no_args_is_help=True)
 _console: Final = Console(soft_wrap=True, highlight=False)
-
-
-@app.callback()
-def group() -> None:
-    """Keeps a command of this group a command of its own while it is the only one."""
 
 
 @app.command()
@@ -35,3 +33,18 @@ def reverse(
         raise typer.Exit(1) from None
     before = ", as it was before" if done.before else ""
     _console.print(f"{done.entry_id} is reversed by {done.by}{before}")
+
+
+@app.command()
+def export(
+    format_: Annotated[Format, typer.Option("--format", help="what to write")] = Format.BEANCOUNT,
+    output: Annotated[Path | None, typer.Option(help="the file to write; default: standard output")] = None,
+) -> None:
+    """Write the books out for another program to check: `bean-check` says whether accounts and balances are right."""
+    lines = (f"{line}\n" for line in exported(settings().reveal("postgres_reader_url")))
+    if output is None:
+        sys.stdout.writelines(lines)
+        return
+    with output.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+    _console.print(f"wrote {output} ({format_.value})")

@@ -66,10 +66,16 @@ class System:
         """A service of the stack by its name."""
         return psutil.Process(json.loads((self.home / "run" / f"{name}.json").read_text())["pid"])
 
-    def command(self, *arguments: str) -> None:
-        """Run `payments ...` and require that it succeeds."""
+    def command(self, *arguments: str) -> str:
+        """What `payments ...` says; it must succeed."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, f"payments {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `payments ...`."""
         environment = {**os.environ, "PAYMENTS_HOME": str(self.home)}
-        done = subprocess.run(
+        return subprocess.run(
             [sys.executable, "-m", "pipeline.cli", *arguments],
             cwd=PROJECT,
             env=environment,
@@ -78,7 +84,6 @@ class System:
             check=False,
             timeout=280,
         )
-        assert done.returncode == 0, f"payments {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="package")

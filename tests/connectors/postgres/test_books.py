@@ -181,6 +181,8 @@ GRANTED = {
         "payments.payments": "SELECT",
         "payments.facts": "SELECT",
         "payments.operations": "SELECT",
+        "ledger.entries": "SELECT",
+        "ledger.postings": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
     },

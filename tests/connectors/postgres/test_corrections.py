@@ -32,6 +32,11 @@ from tests.fixtures.stack import Stack
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]
 WORDS = ("captured twice by mistake", "ann")
 
+SUMS = """
+SELECT account, sum(CASE side WHEN 'debit' THEN amount ELSE -amount END)::int FROM ledger.postings
+ WHERE entry_id = ANY (%s::uuid[]) GROUP BY account
+"""
+
 
 @pytest.fixture
 def corrections(topics_there: Settings) -> Iterator[Corrections]:
@@ -67,11 +72,7 @@ def test_reason_and_operator_are_kept(
         " WHERE reverses IS NOT NULL"
     ).fetchone()
     assert row == (ids.entry_id(fact.fact_id), capture.entry_id, *WORDS, "acme", "EntryReversed")
-    query = b"""
-        SELECT account, sum(CASE side WHEN 'debit' THEN amount ELSE -amount END)::int
-        FROM ledger.postings WHERE entry_id = ANY (%s::uuid[]) GROUP BY 1
-    """
-    sums: dict[str, int] = dict(sink_connection.execute(query, [[row[0], row[1]]]).fetchall())
+    sums: dict[str, int] = dict(sink_connection.execute(SUMS, [[row[0], row[1]]]).fetchall())
     assert len(sums) == 4
     assert not any(sums.values())
     again = corrections.command(capture.entry_id, *WORDS)
