@@ -14,6 +14,7 @@ from rich.table import Table
 from connectors.kafka_connect.cli import app as connect_app
 from connectors.kafka_connect.connector import ConnectorError
 from connectors.postgres.cli import app as database_app
+from connectors.settlement.cli import app as settlement_app
 from gateway.cli import app as keys_app
 from pipeline import local
 from pipeline.admin import AdminError
@@ -33,6 +34,7 @@ app.add_typer(schemas_app, name="schemas")
 app.add_typer(database_app, name="db")
 app.add_typer(connect_app, name="connect")
 app.add_typer(keys_app, name="keys")
+app.add_typer(settlement_app)
 console = Console()
 
 Process = Annotated[str, typer.Argument(help=f"one of {', '.join(PROCESSES)}, or all")]

@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
+    fee_schedule: Path = PROJECT / "pipeline" / "policies" / "fees.toml"
     recovery_scale: float = Field(
         1.0, gt=0, description="multiplies the recovery and expiry delays; below 1 for demos and tests"
     )

@@ -29,7 +29,7 @@ FULL = line(LineKind.CHARGE, 10_000, 320, expected_fee=320)
 def settled(lines: list[SettlementLine]) -> list[SettlementJournalRecord]:
     """What the settlement stage writes of these lines."""
     states: dict[str, LineState] = {}
-    records = []
+    records: list[SettlementJournalRecord] = []
     for item in lines:
         decision = decide(states.get(item.line_id), item)
         states[item.line_id] = decision.state
