@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from pipeline import ids
 from pipeline.messages import Input, Record
+from pipeline.messages.clearing import LedgerAlert, LedgerBalance
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import ProviderRequest
@@ -51,13 +53,17 @@ def key_of(record: Record) -> bytes:
     return identity(record)[1].encode()
 
 
-def identity(record: Record) -> tuple[str, str, int]:
+def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911 - one line a kind
     """A record's id, its key, and its time in milliseconds. Raises TypeError for one that is not the pipeline's."""
     match record:
         case Input():
             return record.input_id, record.payment_id, record.occurred_at
         case Fact():
             return record.fact_id, record.payment_id, record.occurred_at
+        case LedgerBalance():
+            return ids.derive("balance", record.account, record.as_of), record.account, record.as_of
+        case LedgerAlert():
+            return ids.derive(record.alert_id, record.state, record.at), record.account, record.at
         case SettlementLine():
             return record.line_id, record.line_id, record.occurred_at
         case SettlementJournalRecord():

@@ -73,7 +73,7 @@ def reconcile(
                 posted = _poster(connection, bars, patience).post(provider, file, account)
             scope = _scope(provider, posted.report, grace, since, until)
             result = compare(connection, scope)
-            agrees = result.agrees and not posted.absent
+            agrees = result.agrees and posted.whole
             named = differences(connection, scope)
             if as_json:
                 write_json(sys.stdout, posted, result, named, agrees=agrees)
@@ -144,8 +144,14 @@ def _print(console: Console, posted: Posted, result: Result, differing: Table, *
     if result.payouts:
         console.print(payouts_table(result.payouts))
     console.print(f"{posted.report.lines:,} lines, {posted.known:,} of them known before")
+    if posted.changed:
+        console.print(
+            f"[red]{posted.changed:,} lines had other figures before, which stand: see settlement.lines.dlq[/]"
+        )
     if posted.absent:
-        console.print(f"[red]{posted.absent:,} lines are not in the books: see settlement.lines.dlq[/]")
+        console.print(f"[red]{posted.absent:,} lines are not in the books[/]")
+    if not posted.whole:
+        console.print("[red]what could not be posted is on settlement.lines.dlq[/]")
     console.print("[green]the books and the report agree[/]" if agrees else "[red]they differ[/]")
 
 

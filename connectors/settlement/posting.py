@@ -14,7 +14,7 @@ import psycopg
 
 from connectors.settlement.matching import Matcher
 from connectors.settlement.readers import reader
-from connectors.settlement.result import absent
+from connectors.settlement.result import absent, known
 from connectors.settlement.sending import Report, check, lines_of, send, wait_posted
 from pipeline.codec import Codec
 from pipeline.messages.settlement import SettlementLine
@@ -36,13 +36,19 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """What became of a report. `known` lines were in the books before; `absent` ones are not in them even now: they
-    are dead letters of settlement.lines.
+    """What became of a report. `known` lines were in the books before, `changed` ones among them with other figures,
+    which stand; `absent` ones are not in the books even now. The last two are dead letters of settlement.lines.
     """
 
     report: Report
     known: int
+    changed: int
     absent: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the books have every line as the report has it."""
+        return not self.changed and not self.absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,26 +68,26 @@ class Poster:
         report = check(path, reader(provider), account, self.progress.step("checking", size))
         with TemporaryFile() as ids:
             lines = lines_of(report, self.progress.step("sending", size))
-            known = report.lines
-            known -= self._send(lines, ids)
+            before, changed = self._send(lines, ids)
             wait_posted(self.settings, self.connection, self.patience, self.progress.waiting)
             missing = sum(absent(self.connection, some) for some in _read_ids(ids))
-        return Posted(report, known, missing)
+        return Posted(report, before, changed, missing)
 
-    def _send(self, lines: Iterable[SettlementLine], ids: IO[bytes]) -> int:
-        """Sends them and notes their ids; returns how many were not in the books before."""
-        new = 0
+    def _send(self, lines: Iterable[SettlementLine], ids: IO[bytes]) -> tuple[int, int]:
+        """Sends them and notes their ids; returns how many were in the books before, and how many otherwise."""
+        before, changed = 0, 0
 
         def noted() -> Iterator[SettlementLine]:
-            nonlocal new
+            nonlocal before, changed
             rest = iter(self.matcher.matched(lines))
             while some := list(islice(rest, _AT_ONCE)):
                 ids.write(b"".join(UUID(line.line_id).bytes for line in some))
-                new += absent(self.connection, [line.line_id for line in some])
+                there, otherwise = known(self.connection, some)
+                before, changed = before + there, changed + otherwise
                 yield from some
 
         send(self.settings, self.codec, noted())
-        return new
+        return before, changed
 
 
 def _read_ids(ids: IO[bytes]) -> Iterator[list[str]]:

@@ -58,6 +58,7 @@ def write_json(out: TextIO, posted: Posted, result: Result, differences: Iterabl
         "report_id": posted.report.origin.report_id,
         "lines": posted.report.lines,
         "known_before": posted.known,
+        "changed": posted.changed,
         "absent": posted.absent,
         "sums": [asdict(one) for one in result.sums],
         "payouts": [{**asdict(one), "clears": one.clears} for one in result.payouts],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import psycopg
+
+from pipeline.messages.settlement import SettlementLine
 
 _SCOPE: Final = """
   FROM settlement.comparisons
@@ -28,6 +30,13 @@ SELECT verdict, kind, payment_id::text, reference, currency, booked, reported, f
 _PAYOUTS: Final = """
 SELECT payout_id, currency, lines, earned, paid_out, arrived, failed FROM settlement.payouts
  WHERE provider = %(provider)s AND last_at >= %(first)s AND first_at <= %(last)s ORDER BY first_at, payout_id
+"""
+_KNOWN: Final = """
+SELECT count(*), count(*) FILTER (WHERE (l.kind, l.gross, l.fee, l.currency, l.payment_amount)
+                                        IS DISTINCT FROM (v.kind, v.gross, v.fee, v.currency, v.payment_amount))
+  FROM unnest(%s::uuid[], %s::text[], %s::bigint[], %s::bigint[], %s::text[], %s::bigint[])
+    AS v (line_id, kind, gross, fee, currency, payment_amount)
+  JOIN settlement.lines AS l USING (line_id)
 """
 _ABSENT: Final = """
 SELECT count(*) FROM unnest(%s::uuid[]) AS wanted (line_id)
@@ -140,6 +149,14 @@ def differences(connection: psycopg.Connection, scope: Scope) -> Iterator[Differ
         cursor.itersize = 2_000
         for row in cursor.execute(_DIFFERENCES, scope.parameters):
             yield Difference(Verdict(row[0]), *row[1:])
+
+
+def known(connection: psycopg.Connection, lines: Sequence[SettlementLine]) -> tuple[int, int]:
+    """How many of the lines are in the books, and how many of those with other figures."""
+    rows = [(one.line_id, one.kind.value, one.gross, one.fee, one.currency, one.payment_amount) for one in lines]
+    row = connection.execute(_KNOWN, [list(column) for column in zip(*rows, strict=True)]).fetchone()
+    assert row is not None
+    return int(row[0]), int(row[1])
 
 
 def absent(connection: psycopg.Connection, line_ids: list[str]) -> int:
