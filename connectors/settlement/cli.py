@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -74,11 +75,11 @@ def reconcile(
             scope = _scope(provider, posted.report, grace, since, until)
             result = compare(connection, scope)
             agrees = result.agrees and posted.whole
-            named = differences(connection, scope)
-            if as_json:
-                write_json(sys.stdout, posted, result, named, agrees=agrees)
-            else:
-                _print(console, posted, result, differences_table(islice(named, limit)), agrees=agrees)
+            with closing(differences(connection, scope)) as named:
+                if as_json:
+                    write_json(sys.stdout, posted, result, named, agrees=agrees)
+                else:
+                    _print(console, posted, result, differences_table(islice(named, limit)), agrees=agrees)
     except _REFUSALS as error:
         console.print(f"[red]{escape(str(error))}[/]")
         raise typer.Exit(FAILED) from None

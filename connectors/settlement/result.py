@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -143,8 +143,8 @@ def compare(connection: psycopg.Connection, scope: Scope) -> Result:
     return Result([Sum(Verdict(row[0]), *row[1:]) for row in sums], [Payout(*row) for row in payouts])
 
 
-def differences(connection: psycopg.Connection, scope: Scope) -> Iterator[Difference]:
-    """Everything that does not match, in flat memory."""
+def differences(connection: psycopg.Connection, scope: Scope) -> Generator[Difference, None, None]:
+    """Everything that does not match, in flat memory. Close it before the connection is used again."""
     with connection.transaction(), connection.cursor("differences") as cursor:
         cursor.itersize = 2_000
         for row in cursor.execute(_DIFFERENCES, scope.parameters):
