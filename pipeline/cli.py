@@ -17,6 +17,7 @@ from connectors.kafka_connect.connector import ConnectorError
 from connectors.postgres.cli import app as database_app
 from connectors.postgres.ledger_cli import app as ledger_app
 from connectors.postgres.verify.cli import app as verify_app
+from connectors.settlement.cli import app as settlement_app
 from gateway.cli import app as keys_app
 from pipeline import local
 from pipeline.admin import AdminError
@@ -46,6 +47,7 @@ app.add_typer(review_app, name="review")
 app.add_typer(declines_app, name="declines")
 for command in (explain, whatif, timers):
     app.command()(command)
+app.add_typer(settlement_app)
 console = Console()
 
 Process = Annotated[str, typer.Argument(help=f"one of {', '.join(PROCESSES)}, or all")]

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final
 
+from pipeline import ids
 from pipeline.messages import Input, Record
+from pipeline.messages.clearing import LedgerAlert, LedgerBalance
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import ProviderRequest
@@ -59,6 +61,10 @@ def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911 - one lin
             return record.input_id, record.payment_id, record.occurred_at
         case Fact():
             return record.fact_id, record.payment_id, record.occurred_at
+        case LedgerBalance():
+            return ids.derive("balance", record.account, record.as_of), record.account, record.as_of
+        case LedgerAlert():
+            return ids.derive(record.alert_id, record.state, record.at), record.account, record.at
         case SettlementLine():
             return record.line_id, record.line_id, record.occurred_at
         case SettlementJournalRecord():

@@ -19,6 +19,7 @@ PROCESSES: Final[dict[str, str]] = {
     "routing": "topologies.routing:run",
     "ledger": "topologies.ledger:run",
     "settlement": "topologies.settlement:run",
+    "clearing": "topologies.clearing:run",
     "relay": "topologies.timer_relay:run",
     **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},
     "sink": "connectors.postgres.sink:run",

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
     provider_rules: Path = PROJECT / "pipeline" / "policies" / "providers.toml"
+    fee_schedule: Path = PROJECT / "pipeline" / "policies" / "fees.toml"
+    clearing_limits: Path = PROJECT / "pipeline" / "policies" / "clearing.toml"
     recovery_scale: float = Field(
         1.0, gt=0, description="multiplies the recovery and expiry delays; below 1 for demos and tests"
     )

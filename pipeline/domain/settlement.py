@@ -83,10 +83,11 @@ def _require_sound(line: SettlementLine) -> None:
 
 
 def figures(line: SettlementLine) -> tuple[int | str | None, ...]:
-    """What a line says that must never change. Which report it stands in, and what we make of it, may."""
+    """What a line says that must never change. Which report it stands in may, and so may its time: one kind of report
+    gives a time zone, another a date.
+    """
     return (
         line.kind.value,
-        line.occurred_at,
         line.gross,
         line.fee,
         line.net,

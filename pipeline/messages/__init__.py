@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.messages.base import Input, Record
+from pipeline.messages.clearing import CLEARING
 from pipeline.messages.commands import COMMANDS
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.facts import FACTS
@@ -24,6 +25,7 @@ RECORDS: tuple[type[Record], ...] = (
     PaymentEvent,
     *ROUTING,
     *SETTLEMENT,
+    *CLEARING,
     DeadLetter,
 )
 """Every record that has a contract of its own."""

@@ -6,6 +6,7 @@ from connectors.simulator.parts import Parts
 from connectors.simulator.settings import StripeSettings
 from connectors.simulator.stripe.disputes import Disputes
 from connectors.simulator.stripe.intents import Intents
+from connectors.simulator.stripe.payouts import Payouts
 from connectors.simulator.stripe.records import Records
 from connectors.simulator.stripe.refunds import Refunds
 from connectors.simulator.stripe.schedule import Schedule
@@ -20,6 +21,7 @@ class Account:
         self.store = store
         self.disputes = Disputes(settings, store, records, schedule)
         self.refunds = Refunds(settings, store, records, schedule)
+        self.payouts = Payouts(store, records)
         self.intents = Intents(settings, store, records, schedule, self.disputes)
 
     def reset(self) -> None:

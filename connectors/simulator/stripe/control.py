@@ -3,6 +3,10 @@
 POST   /_sim/refunds/{id}                  ?outcome=success|fail: a refund ends
 POST   /_sim/payment_intents/{id}/expire   the hold's seven days are over
 POST   /_sim/charges/{id}/dispute          {"reason"?, "inquiry"?}: the cardholder disputes it
+POST   /_sim/stripe/payouts                pay out the whole balance, by currency
+POST   /_sim/stripe/payouts/{id}           ?outcome=paid|failed: it arrives, or comes back
+GET    /_sim/stripe/balance_report.csv     the published report `balance_change_from_activity.itemized.3`
+GET    /_sim/stripe/payouts_report.csv     the published report `payouts.itemized.3`
 """
 
 from __future__ import annotations
@@ -16,8 +20,10 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from connectors.simulator.answering import Handler, answer, guarded, read
+from connectors.simulator.stripe import reports
 from connectors.simulator.stripe.account import Account
 from connectors.simulator.stripe.errors import StripeError
+from connectors.simulator.stripe.objects import PayoutStatus
 from connectors.simulator.stripe.outbox import Outbox
 from connectors.simulator.stripe.records import Call
 
@@ -27,6 +33,13 @@ class Outcome(StrEnum):
 
     SUCCESS = "success"
     FAIL = "fail"
+
+
+class PayoutOutcome(StrEnum):
+    """How a payout ends."""
+
+    PAID = "paid"
+    FAILED = "failed"
 
 
 class Disputed(msgspec.Struct, forbid_unknown_fields=True):
@@ -50,8 +63,15 @@ class StripeControl:
             ("/_sim/refunds/{id}", self.settle_refund),
             ("/_sim/payment_intents/{id}/expire", self.expire),
             ("/_sim/charges/{id}/dispute", self.dispute),
+            ("/_sim/stripe/payouts", self.pay_out),
+            ("/_sim/stripe/payouts/{id}", self.settle_payout),
         ]
-        return [Route(path, guarded(_refusing(handler)), methods=["POST"]) for path, handler in table]
+        posts = [Route(path, guarded(_refusing(handler)), methods=["POST"]) for path, handler in table]
+        return [
+            *posts,
+            Route("/_sim/stripe/balance_report.csv", self.balance_report),
+            Route("/_sim/stripe/payouts_report.csv", self.payouts_report),
+        ]
 
     async def expire(self, request: Request) -> Response:
         """A hold runs out."""
@@ -72,6 +92,25 @@ class StripeControl:
         asked = await read(request, Disputed)
         dispute = self._account.disputes.open(request.path_params["id"], asked.reason, inquiry=asked.inquiry)
         return answer({"id": dispute.id, "status": dispute.status})
+
+    async def pay_out(self, _request: Request) -> Response:
+        """The balance goes to the bank."""
+        made = self._account.payouts.pay_out(self._begin())
+        return answer([msgspec.structs.asdict(payout) for payout in made])
+
+    async def settle_payout(self, request: Request) -> Response:
+        """A payout ends."""
+        outcome = msgspec.convert(request.query_params.get("outcome"), PayoutOutcome)
+        payout = self._account.payouts.settle(request.path_params["id"], PayoutStatus(outcome), self._begin())
+        return answer(msgspec.structs.asdict(payout))
+
+    async def balance_report(self, _request: Request) -> Response:
+        """What happened on the balance."""
+        return Response(reports.activity(self._account.store), media_type="text/csv")
+
+    async def payouts_report(self, _request: Request) -> Response:
+        """What left it for the bank."""
+        return Response(reports.payouts(self._account.store), media_type="text/csv")
 
 
 def _refusing(handler: Handler) -> Handler:

@@ -60,6 +60,16 @@ class TransactionType(StrEnum):
     REFUND = "refund"
     REFUND_FAILURE = "refund_failure"
     ADJUSTMENT = "adjustment"
+    PAYOUT = "payout"
+    PAYOUT_FAILURE = "payout_failure"
+
+
+class PayoutStatus(StrEnum):
+    """`payout.status`."""
+
+    IN_TRANSIT = "in_transit"
+    PAID = "paid"
+    FAILED = "failed"
 
 
 Metadata = Mapping[str, str]
@@ -175,6 +185,19 @@ class Dispute(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     metadata: Metadata = {}
     evidence: Mapping[str, str] = {}
     balance_transactions: tuple[BalanceTransaction, ...] = ()
+
+
+class Payout(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """Money on its way to the bank. It has no API here: the reports and the controls show it."""
+
+    id: str
+    created: int
+    amount: int
+    currency: str
+    status: PayoutStatus
+    arrival_date: int
+    balance_transaction: str | None = None
+    failure_balance_transaction: str | None = None
 
 
 class BalanceTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):

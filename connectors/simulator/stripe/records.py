@@ -14,6 +14,7 @@ from connectors.simulator.stripe.objects import (
     Charge,
     Event,
     Intent,
+    Payout,
     StripeObject,
     TransactionType,
 )
@@ -87,7 +88,7 @@ class Records:
         )
 
     def transact(
-        self, kind: TransactionType, source: StripeObject, amount: int, call: Call, *, fee: int = 0
+        self, kind: TransactionType, source: StripeObject | Payout, amount: int, call: Call, *, fee: int = 0
     ) -> BalanceTransaction:
         """The account\'s balance changed."""
         return self.put(

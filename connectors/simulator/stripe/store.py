@@ -17,6 +17,7 @@ from connectors.simulator.stripe.objects import (
     Dispute,
     Event,
     Intent,
+    Payout,
     Refund,
     StripeObject,
 )
@@ -53,12 +54,16 @@ class Store:
         self.refunds: dict[str, Refund] = {}
         self.disputes: dict[str, Dispute] = {}
         self.transactions: dict[str, BalanceTransaction] = {}
+        self.payouts: dict[str, Payout] = {}
+        self.paid_out_by: dict[str, str] = {}
         self.events: deque[Event] = deque(maxlen=events_kept)
 
     def reset(self) -> None:
         """An account without a history."""
         for kept in (self.intents, self.charges, self.refunds, self.disputes, self.transactions):
             kept.clear()
+        self.payouts.clear()
+        self.paid_out_by.clear()
         self.events.clear()
 
     def put(self, thing: StripeObject) -> None:
@@ -88,6 +93,10 @@ class Store:
             if event.id == identifier:
                 return event
         raise no_such("event", identifier, "id")
+
+    def source(self, identifier: str) -> Charge | Refund | Dispute | None:
+        """What a balance transaction is about, if it is about a payment."""
+        return self.charges.get(identifier) or self.refunds.get(identifier) or self.disputes.get(identifier)
 
     def refunds_of(self, charge: str) -> list[Refund]:
         """A charge's refunds, oldest first."""

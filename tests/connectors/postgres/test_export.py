@@ -23,8 +23,9 @@ from pipeline import ids, money
 from pipeline.domain.beancount import account_name
 from pipeline.messages.facts import Fact
 from pipeline.settings import Settings
+from tests.connectors.journal import moved
 from tests.connectors.postgres.test_corrections import asked, entry
-from tests.connectors.postgres.test_sink import CODEC, delivered, moved, sink
+from tests.connectors.postgres.test_sink import CODEC, delivered, sink
 from tests.connectors.postgres.test_verify import refunded, refunded_chain
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(180)]

@@ -83,9 +83,9 @@ CREATE VIEW settlement.booked AS
 SELECT split_part(p.account, ':', 2) AS provider, e.payment_id,
        CASE e.description WHEN 'PaymentCaptured' THEN 'charge'
                           WHEN 'PaymentRefunded' THEN 'refund'
-                          WHEN 'RefundFailed' THEN 'refund_failed'
+                          WHEN 'RefundFailed' THEN 'refund'
                           WHEN 'DisputeFundsWithdrawn' THEN 'dispute'
-                          WHEN 'DisputeFundsReinstated' THEN 'dispute_reversed'
+                          WHEN 'DisputeFundsReinstated' THEN 'dispute'
                           ELSE e.description END AS kind,
        p.currency, CASE p.side WHEN 'debit' THEN p.amount ELSE -p.amount END AS amount, e.occurred_at, e.entry_id
   FROM ledger.postings AS p JOIN ledger.entries AS e USING (entry_id)
@@ -96,8 +96,8 @@ COMMENT ON VIEW settlement.booked IS 'What the facts say that the provider owes 
 
 CREATE VIEW settlement.comparisons AS
 SELECT provider, payment_id, kind, currency, booked, reported, fee, expected_fee, lines,
-       CASE WHEN lines = 0 THEN 'missing_there'
-            WHEN entries = 0 THEN 'missing_here'
+       CASE WHEN booked <> reported AND lines = 0 THEN 'missing_there'
+            WHEN booked <> reported AND entries = 0 THEN 'missing_here'
             WHEN booked <> reported THEN 'different_amount'
             WHEN fee <> expected_fee THEN 'different_fee'
             ELSE 'matched' END AS verdict,
@@ -117,7 +117,9 @@ SELECT provider, payment_id, kind, currency, booked, reported, fee, expected_fee
                        NULL::bigint AS fee, NULL::bigint AS expected_fee, occurred_at, NULL AS reference
                   FROM settlement.booked
                  UNION ALL
-                SELECT provider, payment_id, CASE WHEN payment_id IS NULL THEN line_id END, kind, claimed_currency,
+                SELECT provider, payment_id, CASE WHEN payment_id IS NULL THEN line_id END,
+                       CASE kind WHEN 'refund_failed' THEN 'refund' WHEN 'dispute_reversed' THEN 'dispute'
+                                 ELSE kind END, claimed_currency,
                        claimed, line_id, fee, expected_fee, occurred_at,
                        coalesce(operation_reference, payment_reference, provider_line)
                   FROM settlement.reported

@@ -1,0 +1,1 @@
+"""Providers' settlement reports: read, sent through Kafka, compared with the books."""
