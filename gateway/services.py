@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from connectors.provider import Webhooks, open_webhooks
+from connectors.webhooks.addresses import Guard
 from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import client_of
+from gateway.endpoint_store import Endpoints
 from gateway.idempotency import Requests
 from gateway.keys import ApiKey, KeyRing, Mode, Scope
 from gateway.limits import Buckets, Limits
@@ -28,6 +30,7 @@ from pipeline.codec import Codec, Registry
 from pipeline.messages import Record
 from pipeline.messages.commands import COMMANDS
 from pipeline.messages.inputs import ProviderReport
+from pipeline.sealing import Sealer
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -53,6 +56,9 @@ class Services:
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
     webhooks: Mapping[str, Webhooks] = field(init=False)
+    endpoints: Endpoints = field(init=False)
+    sealer: Sealer = field(init=False)
+    guard: Guard = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -68,6 +74,9 @@ class Services:
         self.keys = KeyRing(self.payments.key)
         self.waits = Waits(self.database, self.payments)
         self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
+        self.endpoints = Endpoints(self.database)
+        self.sealer = Sealer(self.settings.reveal("webhook_secret_keys"))
+        self.guard = Guard.of(self.settings)
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
 
