@@ -13,13 +13,13 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import listing, problems, views
+from gateway import problems, query
 from gateway.intents import JSON
 from gateway.keys import Scope
 from gateway.ledger import Balance, Page
 from gateway.problems import Problem
 from gateway.services import authenticated, services_of
-from pipeline import clock, money
+from pipeline import clock, money, views
 from pipeline.domain.accounts import CHART, kind_name
 
 CSV: Final = "text/csv"
@@ -32,7 +32,7 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASC
 async def accounts(request: Request) -> Response:
     """GET /api/v1/accounts"""
     key = await authenticated(request, Scope.PAYMENTS_READ)
-    listing.parsed(request, {})
+    query.values_of(request, {})
     found = await services_of(request).ledger.balances(key.merchant_id)
     return _json({"data": [balance.as_json() for balance in found]})
 
@@ -41,7 +41,7 @@ async def balance(request: Request) -> Response:
     """GET /api/v1/accounts/{account_id}/balance"""
     key = await authenticated(request, Scope.PAYMENTS_READ)
     account = await _account(request, key.merchant_id)
-    asked = listing.parsed(request, {"at": listing.time})
+    asked = query.values_of(request, {"at": query.time})
     at: datetime = asked.get("at") or datetime.fromtimestamp(clock.now() / 1000, UTC)
     found = await services_of(request).ledger.balances(
         key.merchant_id, before=at + datetime.resolution, account=account
@@ -54,10 +54,10 @@ async def entries(request: Request) -> Response:
     """GET /api/v1/accounts/{account_id}/entries"""
     key = await authenticated(request, Scope.PAYMENTS_READ)
     account = await _account(request, key.merchant_id)
-    asked = listing.parsed(request, {"cursor": listing.position, "limit": listing.limit})
-    wanted = Page(key.merchant_id, account, asked.get("limit", listing.DEFAULT_LIMIT), asked.get("cursor"))
+    asked = query.values_of(request, {"cursor": query.position, "limit": query.limit})
+    wanted = Page(key.merchant_id, account, asked.get("limit", query.DEFAULT_LIMIT), asked.get("cursor"))
     rows = await services_of(request).ledger.page(wanted)
-    return _json(listing.as_page(rows, wanted.limit, "entry_id"))
+    return _json(query.as_page(rows, wanted.limit, "entry_id"))
 
 
 async def entry(request: Request) -> Response:
@@ -73,7 +73,7 @@ async def entry(request: Request) -> Response:
 async def trial_balance(request: Request) -> Response:
     """GET /api/v1/trial-balance"""
     key = await authenticated(request, Scope.PAYMENTS_READ)
-    asked = listing.parsed(request, {"date": _date, "format": _format})
+    asked = query.values_of(request, {"date": _date, "format": _format})
     day: date = asked.get("date") or datetime.fromtimestamp(clock.now() / 1000, UTC).date()
     end = datetime.combine(day, time(), UTC) + timedelta(days=1)
     found = await services_of(request).ledger.balances(key.merchant_id, before=end)

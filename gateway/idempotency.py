@@ -16,12 +16,14 @@ from typing import Any, Final
 import orjson
 import structlog
 from starlette.requests import Request
+from starlette.responses import Response
 
 from gateway import problems
 from gateway.batching import Batcher
 from gateway.body import refuse_card_text
 from gateway.database import Database
 from gateway.problems import Problem
+from pipeline import ids
 
 log = structlog.get_logger()
 
@@ -41,6 +43,11 @@ class Key:
     merchant_id: str
     mode: str
     text: str
+
+    @property
+    def command_id(self) -> str:
+        """The id of what the request asks for: the same for a repeat."""
+        return ids.command_id(self.merchant_id, f"{self.mode}:{self.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +69,13 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+    def response(self, *, replayed: bool = False) -> Response:
+        """The HTTP answer; `replayed`: it is given again."""
+        headers = {"Content-Type": "application/json", **self.headers}
+        if replayed:
+            headers[REPLAYED] = "true"
+        return Response(self.body, self.status, headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import idempotency, metrics, problems, views
+from gateway import idempotency, metrics, problems
 from gateway.body import canonical
 from gateway.idempotency import Answer, Asked, Key
 from gateway.keys import ApiKey, Scope
@@ -35,7 +35,7 @@ from gateway.schemas import (
 )
 from gateway.services import Services, authenticated, json_body, services_of, trace_of, validated
 from gateway.waits import preferred_wait
-from pipeline import clock, ids, money, topics
+from pipeline import clock, ids, money, topics, views
 from pipeline.domain import commands as command_rules
 from pipeline.domain.projection import OperationState
 from pipeline.domain.provider_choice import AUTO, Rules
@@ -95,7 +95,7 @@ async def create(request: Request) -> Response:
     named = idempotency.key_of(request, key.merchant_id, key.mode)
     body = await json_body(request)
     taken = validated(CreateIntentIn, body)
-    command_id = _command_id(named)
+    command_id = named.command_id
     payment_id = ids.payment_id(key.merchant_id, command_id)
     command = _create(Common(payment_id, command_id, key.merchant_id, clock.now()), taken, services.rules)
     return await _Run(services, request, named, body).carry_out(command)
@@ -114,7 +114,7 @@ def act(action: Action, scope: Scope) -> Callable[[Request], Any]:
         currency = await services.payments.currency(target)
         if currency is None:
             raise Problem(problems.NOT_FOUND)
-        common = Common(target.payment_id, _command_id(named), key.merchant_id, clock.now())
+        common = Common(target.payment_id, named.command_id, key.merchant_id, clock.now())
         return await _Run(services, request, named, body).carry_out(action.build(common, taken, currency))
 
     return endpoint
@@ -169,7 +169,7 @@ class _Run:
         begun = await self._services.requests.begin(self._asked(command))
         if isinstance(begun, Answer):
             metrics.REPLAYED.inc()
-            return _response(begun, replayed=True)
+            return begun.response(replayed=True)
         if begun.taken_over:
             metrics.TAKEN_OVER.inc()
             stored = self._services.codec.decode(begun.command)
@@ -180,7 +180,7 @@ class _Run:
             answer = await self._do(command, begun.command)
         finally:
             await self._services.requests.finish(self._key, answer)
-        return _response(answer)
+        return answer.response()
 
     def _asked(self, command: Command) -> Asked:
         fingerprint = idempotency.fingerprint(self._request.method, self._request.scope["path"], canonical(self._body))
@@ -212,10 +212,6 @@ class _Run:
         headers = headers_of(command, "gateway", trace_of(self._request, span))
         await self._services.producer.send(topics.INTAKE, command.payment_id, encoded, headers)
         metrics.PRODUCED.labels(topics.INTAKE).inc()
-
-
-def _command_id(key: Key) -> str:
-    return ids.command_id(key.merchant_id, f"{key.mode}:{key.text}")
 
 
 def _check(command: Command) -> None:
@@ -298,13 +294,6 @@ def _about(outcome: Outcome) -> dict[str, Any]:
 
 def _problem(problem: Problem) -> Answer:
     return Answer(problem.kind.status, {"Content-Type": problems.MEDIA_TYPE}, problem.body())
-
-
-def _response(answer: Answer, *, replayed: bool = False) -> Response:
-    headers = {"Content-Type": JSON, **answer.headers}
-    if replayed:
-        headers[idempotency.REPLAYED] = "true"
-    return Response(answer.body, answer.status, headers)
 
 
 def _json(status: int, value: Any) -> Response:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from gateway import views
 from gateway.database import Database, Row
-from pipeline import money, topics
+from pipeline import money, topics, views
 from pipeline.domain.accounts import kind_name, kind_of
 
 Json = dict[str, Any]

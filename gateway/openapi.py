@@ -46,7 +46,7 @@ def document() -> bytes:
                 "license": {"name": "Proprietary", "identifier": "LicenseRef-Proprietary"},
             },
             "servers": [{"url": "/"}],
-            "tags": [{"name": name} for name in ("intents", "ledger", "webhooks", "operations")],
+            "tags": [{"name": name} for name in ("intents", "ledger", "webhook-endpoints", "webhooks", "operations")],
             "paths": paths,
             "components": {
                 "schemas": _schemas(routes),
@@ -96,15 +96,22 @@ def _parameters(route: ApiRoute) -> list[Json]:
         for name, schema, words in route.query
     ]
     if route.idempotent:
-        found += [_IDEMPOTENCY_KEY, _PREFER]
+        found.append(_IDEMPOTENCY_KEY)
+    if _waits(route):
+        found.append(_PREFER)
     if route.scope:
         found.append(_TRACEPARENT)
     return found
 
 
+def _waits(route: ApiRoute) -> bool:
+    """Whether `Prefer: wait` means something: the route carries out a command."""
+    return route.idempotent and route.tag == "intents"
+
+
 def _path_parameter(name: str) -> Json:
     schema: Json = {"type": "string"}
-    if name in ("payment_id", "entry_id"):
+    if name in ("payment_id", "entry_id", "endpoint_id", "delivery_id"):
         schema["format"] = "uuid"
     if name == "provider":
         schema["enum"] = list(topics.PROVIDERS)
@@ -137,9 +144,10 @@ _TRACEPARENT: Final[Json] = {
 def _responses(route: ApiRoute) -> Json:
     made: Json = {}
     for status, (model, words) in route.answers.items():
-        content = {route.media: {"schema": _ref(model) if model else {"type": "string"}}}
-        content |= {media: {"schema": {"type": "string"}} for media in route.also}
-        made[str(status)] = {"description": words, "content": content, "headers": _headers(route, status)}
+        made[str(status)] = {"description": words, "headers": _headers(route, status)}
+        if status != 204:
+            content = {route.media: {"schema": _ref(model) if model else {"type": "string"}}}
+            made[str(status)]["content"] = content | {media: {"schema": {"type": "string"}} for media in route.also}
     for status, kinds in sorted(_by_status(route).items()):
         made.setdefault(str(status), _problem(kinds))
     return made
@@ -150,7 +158,9 @@ def _headers(route: ApiRoute, status: int) -> Json:
     if status in (201, 202):
         names.append("Location")
     if route.idempotent:
-        names += [REPLAYED, "Preference-Applied"]
+        names.append(REPLAYED)
+    if _waits(route):
+        names.append("Preference-Applied")
     return {name: {"schema": {"type": "string"}} for name in names}
 
 

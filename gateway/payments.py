@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from gateway import views
 from gateway.batching import Batcher
 from gateway.database import Database, Row
 from gateway.keys import ApiKey, Mode, Scope
+from pipeline import views
 from pipeline.codec import Codec, CodecError
 from pipeline.domain.projection import OperationState, PaymentStatus
 from pipeline.messages.commands import Command, CreateIntent

@@ -207,6 +207,26 @@ SIGNATURE_INVALID: Final = _kind(
 )
 EVENT_INVALID: Final = _kind(400, "event_invalid", "The event cannot be read", "Send the provider's event as it is.")
 
+# Webhooks to merchants
+ENDPOINT_URL: Final = _kind(
+    422,
+    "endpoint_url",
+    "The URL is none that webhooks can go to",
+    "https, a name or public address, no user information or fragment. See docs/webhooks.md.",
+)
+ENDPOINT_DISABLED: Final = _kind(
+    409, "endpoint_disabled", "The webhook endpoint is disabled", "Enable it first: PATCH with enabled true."
+)
+TOO_MANY_ENDPOINTS: Final = _kind(
+    409, "too_many_endpoints", "The merchant has as many webhook endpoints as it may", "Delete one that is not in use."
+)
+TOO_MANY_SECRETS: Final = _kind(
+    409,
+    "too_many_secrets",
+    "The endpoint has as many signing secrets in use as it may",
+    "Wait: a secret that was rotated out is gone after 24 hours.",
+)
+
 # Our own fault, or our parts'
 UNAVAILABLE: Final = _kind(
     503,

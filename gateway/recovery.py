@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import views
 from gateway.payments import Target
 from gateway.services import Services
+from pipeline import views
 from pipeline.domain.recovery import ORDER, Progress, progress
 from pipeline.history import FACTS_OF, Known, known_facts
 

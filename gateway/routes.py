@@ -12,8 +12,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from gateway import accounts, health, intents, listing, pages, problems, timeline, webhooks
+from gateway import accounts, endpoints, health, intents, listing, pages, problems, query, timeline, webhooks
 from gateway.edge import ROUTE
+from gateway.endpoint_schemas import (
+    CreateEndpointIn,
+    DeliveryListOut,
+    DeliveryOut,
+    EndpointListOut,
+    EndpointOut,
+    EndpointWithSecretOut,
+    NothingIn,
+    ReplayOut,
+    UpdateEndpointIn,
+)
 from gateway.intents import act
 from gateway.keys import Scope
 from gateway.problems import Kind
@@ -40,11 +51,14 @@ from gateway.schemas import (
     TrialBalanceOut,
     VoidIn,
 )
+from pipeline.domain.deliveries import DeliveryStatus
 
 Endpoint = Callable[[Request], Any]
+Query = tuple[tuple[str, dict[str, Any], str], ...]
 
 INTENT: Final = "/api/v1/intents/{payment_id}"
 ACCOUNT: Final = "/api/v1/accounts/{account_id}"
+ENDPOINT: Final = f"{endpoints.ENDPOINTS}/{{endpoint_id}}"
 
 _STATE: Final = "The command does not fit the payment's state; `type` is the reason."
 
@@ -64,7 +78,7 @@ class ApiRoute:
     body: Model | None = None
     kinds: tuple[Kind, ...] = ()
     idempotent: bool = False
-    query: tuple[tuple[str, dict[str, Any], str], ...] = ()
+    query: Query = ()
     hidden: bool = False
     notes: str = ""
     media: str = field(default="application/json")
@@ -132,7 +146,13 @@ _LIST_QUERY: Final = (
     ("created_from", _TIME, "Created at or after; RFC 3339 with an offset."),
     ("created_to", _TIME, "Created before; RFC 3339 with an offset."),
     ("cursor", {"type": "string"}, "`next_cursor` of the page before."),
-    ("limit", {"type": "integer", "minimum": 1, "maximum": listing.MAX_LIMIT, "default": 20}, "Page size."),
+    ("limit", {"type": "integer", "minimum": 1, "maximum": query.MAX_LIMIT, "default": 20}, "Page size."),
+)
+
+_DELIVERY_QUERY: Final = (
+    ("status", {"type": "string", "enum": list(DeliveryStatus)}, "Only deliveries with this status."),
+    ("event_type", {"type": "string"}, "Only events of this type."),
+    *_LIST_QUERY[-2:],
 )
 
 _INTENTS: Final = (
@@ -235,7 +255,59 @@ _OTHERS: Final = (
              {200: (None, "HTML.")}, tag="operations", hidden=True),
 )  # fmt: skip
 
-ROUTES: Final = (*_INTENTS, *_LEDGER, *_OTHERS)
+
+def _of_endpoints(  # noqa: PLR0917 - a row of the table
+    method: str, path: str, name: str, endpoint: Endpoint, summary: str, answer: tuple[int, Model | None, str],
+    kinds: tuple[Kind, ...] = (), body: Model | None = None, query: Query = (),
+) -> ApiRoute:  # fmt: skip
+    """One of a merchant's webhook endpoints; each POST is idempotent by its key."""
+    status, model, words = answer
+    body_kinds = _BODY_KINDS if body else ()
+    idempotent = method == "POST"
+    kinds = (*kinds, *body_kinds, *(_IDEMPOTENCY_KINDS if idempotent else ()))
+    kinds = (*kinds, problems.NOT_FOUND) if path != endpoints.ENDPOINTS else kinds
+    return ApiRoute(
+        method, path, name, endpoint, summary, {status: (model, words)}, tag="webhook-endpoints",
+        scope=Scope.WEBHOOKS_MANAGE, body=body, kinds=kinds, idempotent=idempotent, query=query,
+    )  # fmt: skip
+
+
+_DELIVERY: Final = f"{ENDPOINT}/deliveries/{{delivery_id}}"
+_URL_KINDS: Final = (problems.ENDPOINT_URL,)
+_SENDS: Final = (problems.ENDPOINT_DISABLED,)
+_ENDPOINTS: Final = (
+    _of_endpoints("POST", endpoints.ENDPOINTS, "createWebhookEndpoint", endpoints.create,
+                  "Send events to a URL", (201, EndpointWithSecretOut, "With its signing secret, shown this once."),
+                  (*_URL_KINDS, problems.TOO_MANY_ENDPOINTS), CreateEndpointIn),
+    _of_endpoints("GET", endpoints.ENDPOINTS, "listWebhookEndpoints", endpoints.page, "List webhook endpoints",
+                  (200, EndpointListOut, "All of them, oldest first.")),
+    _of_endpoints("GET", ENDPOINT, "getWebhookEndpoint", endpoints.read, "Read a webhook endpoint",
+                  (200, EndpointOut, "Without its secret.")),
+    _of_endpoints("PATCH", ENDPOINT, "updateWebhookEndpoint", endpoints.update,
+                  "Change a webhook endpoint's URL or event types; disable or enable it",
+                  (200, EndpointOut, "As it is now."), _URL_KINDS, UpdateEndpointIn),
+    _of_endpoints("DELETE", ENDPOINT, "deleteWebhookEndpoint", endpoints.delete, "Delete a webhook endpoint",
+                  (204, None, "Nothing more is sent to it.")),
+    _of_endpoints("POST", f"{ENDPOINT}/rotate-secret", "rotateWebhookSecret", endpoints.rotate_secret,
+                  "Make a new signing secret; the old one signs as well for 24 hours",
+                  (200, EndpointWithSecretOut, "With the new secret, shown this once."), (problems.TOO_MANY_SECRETS,),
+                  NothingIn),
+    _of_endpoints("POST", f"{ENDPOINT}/test", "testWebhookEndpoint", endpoints.ping, "Send a ping",
+                  (202, DeliveryOut, "`Location` says what becomes of it."), _SENDS, NothingIn),
+    _of_endpoints("POST", f"{ENDPOINT}/replay", "replayWebhooks", endpoints.replay,
+                  "Deliver again what happened since a time, also what was never delivered",
+                  (202, ReplayOut, "How many deliveries are pending now that were not."),
+                  (*_SENDS, problems.INVALID_QUERY), NothingIn, (("since", _TIME, "Required. RFC 3339."),)),
+    _of_endpoints("GET", f"{ENDPOINT}/deliveries", "listWebhookDeliveries", endpoints.deliveries,
+                  "List deliveries with their attempts, newest first", (200, DeliveryListOut, "One page."),
+                  (problems.INVALID_QUERY,), None, _DELIVERY_QUERY),
+    _of_endpoints("GET", _DELIVERY, "getWebhookDelivery", endpoints.read_delivery, "Read a delivery with its attempts",
+                  (200, DeliveryOut, "As it is now.")),
+    _of_endpoints("POST", f"{_DELIVERY}/replay", "replayWebhookDelivery", endpoints.replay_delivery, "Deliver again",
+                  (202, DeliveryOut, "`Location` says what becomes of it."), _SENDS, NothingIn),
+)  # fmt: skip
+
+ROUTES: Final = (*_INTENTS, *_LEDGER, *_ENDPOINTS, *_OTHERS)
 """Every route."""
 
 

@@ -13,9 +13,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
 from connectors.provider import Webhooks, open_webhooks
+from connectors.webhooks.addresses import Guard
 from gateway import body, problems
 from gateway.database import Database
 from gateway.edge import client_of
+from gateway.endpoint_store import Endpoints
 from gateway.histories import Timelines
 from gateway.idempotency import Requests
 from gateway.keys import ApiKey, KeyRing, Mode, Scope
@@ -32,6 +34,7 @@ from pipeline.messages import Record
 from pipeline.messages.commands import COMMANDS
 from pipeline.messages.inputs import DisputeReport, ProviderReport
 from pipeline.messages.routing import UnroutedEvent
+from pipeline.sealing import Sealer
 from pipeline.settings import Settings
 
 log = structlog.get_logger()
@@ -60,6 +63,9 @@ class Services:
     webhooks: Mapping[str, Webhooks] = field(init=False)
     rules: Rules = field(init=False)
     timelines: Timelines = field(init=False)
+    endpoints: Endpoints = field(init=False)
+    sealer: Sealer = field(init=False)
+    guard: Guard = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
     draining: bool = False
@@ -78,6 +84,9 @@ class Services:
         self.rules = parse(self.settings.provider_rules.read_text())
         self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
         self.timelines = Timelines(self.settings)
+        self.endpoints = Endpoints(self.database)
+        self.sealer = Sealer(self.settings.reveal("webhook_secret_keys"))
+        self.guard = Guard.of(self.settings)
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
 

@@ -10,13 +10,14 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import problems, views
+from gateway import problems
 from gateway.intents import target_of
 from gateway.keys import Scope
 from gateway.payments import Target
 from gateway.problems import Problem
 from gateway.recovery import facts_of, points
 from gateway.services import authenticated, services_of
+from pipeline import views
 from pipeline.domain.decision import Schedule
 from pipeline.domain.recovery import progress
 from pipeline.domain.timeline import Entry, Placed, timeline

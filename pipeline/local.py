@@ -20,6 +20,7 @@ import httpx
 import psutil
 
 from pipeline.run import PROCESSES
+from pipeline.sealing import new_key
 from pipeline.settings import PROJECT, Settings, home
 from pipeline.stack.local import LocalStack
 from pipeline.stack.process import free_ports
@@ -54,7 +55,20 @@ def choose() -> dict[str, str]:
                 "PAYMENTS_STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
             },
         )
-    return _read(path)
+    known = _read(path)
+    chosen = {**_to_merchants(), **known}
+    if chosen != known:  # also where an earlier version chose
+        _write(path, chosen)
+    return chosen
+
+
+def _to_merchants() -> dict[str, str]:
+    """Webhooks to merchants: a key of this home's own, and receivers on this machine."""
+    return {
+        "PAYMENTS_WEBHOOK_SECRET_KEYS": new_key(),
+        "PAYMENTS_WEBHOOK_ALLOW_HTTP": "true",
+        "PAYMENTS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+    }
 
 
 def prepare(settings: Settings) -> None:

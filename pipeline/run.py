@@ -24,6 +24,7 @@ PROCESSES: Final[dict[str, str]] = {
     **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},
     "sink": "connectors.postgres.sink:run",
     "reconciler": "connectors.postgres.reconciler:run",
+    "webhooks": "connectors.webhooks.process:run",
     "gateway": "gateway.server:run",
 }
 """Every process by name, and what runs it."""

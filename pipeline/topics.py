@@ -115,12 +115,13 @@ def _timers() -> list[Topic]:
 
 
 def _public() -> list[Topic]:
-    return [Topic(topic.value, 90 * DAY, ("debezium",), ("consumers",)) for topic in PublicTopic]
+    return [Topic(topic.value, 90 * DAY, ("debezium",), ("consumers", "webhooks")) for topic in PublicTopic]
 
 
 def _dead_letters() -> list[Topic]:
     read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, UNROUTED, *map(requests, PROVIDERS), *map(tier, TIERS)]
     read += [SETTLEMENT_LINES]
+    read += PublicTopic
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 
 

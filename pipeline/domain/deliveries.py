@@ -12,6 +12,7 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from pipeline.messages.public import PaymentEvent
 from pipeline.topics import PublicTopic
 
 EVERY_EVENT: Final = "*"
@@ -32,6 +33,10 @@ LONGEST_PAUSE: Final = _DAY
 """What a receiver's `Retry-After` can ask for."""
 FAILING_LIMIT: Final = 5 * _DAY
 """An endpoint that has taken nothing for so long is disabled."""
+
+
+CLOCK_SKEW: Final = 60_000
+"""Milliseconds by which an event may seem older than an endpoint that was there before it."""
 
 
 class DeliveryStatus(StrEnum):
@@ -115,6 +120,27 @@ def pause_after(delivery_id: str, tries: int) -> float:
     """Seconds between the `tries`-th attempt and the next one. The jitter is the delivery's, the same at each call."""
     draw = int.from_bytes(sha256(f"{delivery_id}/{tries}".encode()).digest()[:8], "big") / 2**64
     return PAUSES[tries - 1] * (1 + JITTER * (2 * draw - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An enabled endpoint and what it chose. `created_at` in milliseconds since 1970."""
+
+    endpoint_id: str
+    merchant_id: str
+    event_types: Collection[str]
+    created_at: int
+
+
+def subscribed(subscription: Subscription, event: PaymentEvent) -> bool:
+    """Whether an endpoint gets an event: its merchant's, of a type it chose, and not from before it was there, which a
+    replay of the topic would bring.
+    """
+    return (
+        subscription.merchant_id == event.payment.merchant_id
+        and wants(subscription.event_types, event.type)
+        and event.occurred_at >= subscription.created_at - CLOCK_SKEW
+    )
 
 
 def wants(event_types: Collection[str], event_type: str) -> bool:

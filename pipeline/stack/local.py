@@ -154,10 +154,19 @@ class LocalStack:
             return
         if self._file.exists():
             self._chosen = json.loads(self._file.read_text())
+            self._complete()
             return
         ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self._chosen = {"ports": ports, "passwords": new_passwords()}
         _write_secret(self._file, json.dumps(self._chosen))
+
+    def _complete(self) -> None:
+        """A home that an earlier version made lacks the passwords of later roles."""
+        known = self._chosen["passwords"]
+        passwords = {**new_passwords(), **known}
+        if passwords.keys() != known.keys():
+            self._chosen["passwords"] = passwords
+            _write_secret(self._file, json.dumps(self._chosen))
 
     def _fetch(self) -> dict[str, list[Path]]:
         with Progress(transient=True) as progress:

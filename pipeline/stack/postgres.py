@@ -20,7 +20,7 @@ from psycopg import sql
 from pipeline.stack.errors import StackError
 from pipeline.stack.process import Service
 
-ROLES: Final = ("owner", "sink", "gateway", "reader", "debezium")
+ROLES: Final = ("owner", "sink", "gateway", "reader", "debezium", "webhooks")
 DATABASE: Final = "payments"
 REGISTRY_DATABASE: Final = "registry"
 _ACCOUNT: Final = "payments-postgres"

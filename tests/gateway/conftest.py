@@ -25,13 +25,14 @@ from gateway.keys import Mode, Scope, create_key
 from gateway.limits import Limits
 from gateway.server import Server, config_of
 from pipeline import admin, topics
+from pipeline.sealing import new_key
 from pipeline.settings import Settings
 from tests.fixtures.stack import Stack
 from tests.gateway.chain import Chain
 
 WEBHOOK_SECRET = "whsec_of_the_gateway_tests"
 OLD_WEBHOOK_SECRET = "whsec_that_is_rotated_out"
-_URLS = ("postgres_owner_url", "postgres_sink_url", "postgres_gateway_url", "postgres_reader_url")
+_URLS = tuple(f"postgres_{role}_url" for role in ("owner", "sink", "gateway", "reader", "webhooks"))
 
 
 @dataclass
@@ -85,6 +86,7 @@ def gateway_settings(stack: Stack) -> Iterator[Settings]:
     }
     secrets = SecretStr(f"{WEBHOOK_SECRET}, {OLD_WEBHOOK_SECRET}")
     changes |= {"stripe_webhook_secrets": secrets, "gateway_port": 0, "partitions": _partitions(stack.settings)}
+    changes |= {"webhook_secret_keys": SecretStr(new_key())}
     settings = stack.settings.model_copy(update=changes)
     try:
         migrate.upgrade(settings)

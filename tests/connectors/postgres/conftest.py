@@ -17,7 +17,7 @@ from pipeline import admin, topics
 from pipeline.settings import Settings
 from tests.fixtures.stack import Stack
 
-ROLES = ("owner", "sink", "gateway", "reader", "debezium")
+ROLES = ("owner", "sink", "gateway", "reader", "debezium", "webhooks")
 
 
 @pytest.fixture

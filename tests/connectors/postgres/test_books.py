@@ -141,7 +141,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("role", ["owner", "sink", "gateway", "reader", "debezium"])
+@pytest.mark.parametrize("role", ["owner", "sink", "gateway", "reader", "debezium", "webhooks"])
 def test_nobody_changes_or_removes_what_is_written(books: Settings, role: str) -> None:
     """No role is granted it, and the owner, who could, is refused by a trigger."""
     with psycopg.connect(books.reveal("postgres_sink_url"), autocommit=True) as connection:
@@ -161,6 +161,8 @@ TABLES = [
     "gateway.api_keys", "gateway.requests", "payments.provider_references", "settlement.lines",
     "settlement.explanations", "settlement.reported", "settlement.booked", "settlement.comparisons",
     "settlement.differences", "settlement.payouts",
+    "webhooks.endpoints", "webhooks.signing_secrets", "webhooks.active_secrets", "webhooks.events",
+    "webhooks.deliveries", "webhooks.attempts", "webhooks.offsets",
 ]  # fmt: skip
 GRANTED = {
     "sink": {
@@ -185,6 +187,22 @@ GRANTED = {
         "ledger.postings": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
+        "webhooks.endpoints": "SELECT INSERT UPDATE",
+        "webhooks.signing_secrets": "SELECT INSERT",
+        "webhooks.active_secrets": "SELECT",
+        "webhooks.events": "SELECT INSERT",
+        "webhooks.deliveries": "SELECT INSERT UPDATE",
+        "webhooks.attempts": "SELECT",
+    },
+    "webhooks": {
+        "payments.payments": "SELECT",
+        "webhooks.endpoints": "SELECT DELETE",
+        "webhooks.signing_secrets": "SELECT DELETE",
+        "webhooks.active_secrets": "SELECT",
+        "webhooks.events": "SELECT INSERT DELETE",
+        "webhooks.deliveries": "SELECT INSERT UPDATE DELETE",
+        "webhooks.attempts": "SELECT INSERT",
+        "webhooks.offsets": "SELECT INSERT UPDATE",
     },
     "reader": dict.fromkeys(
         [
@@ -193,6 +211,7 @@ GRANTED = {
             "sink.offsets",
             "payments.provider_references", "settlement.lines", "settlement.explanations", "settlement.reported",
             "settlement.booked", "settlement.comparisons", "settlement.differences", "settlement.payouts",
+            "webhooks.endpoints", "webhooks.events", "webhooks.deliveries", "webhooks.attempts", "webhooks.offsets",
         ],
         "SELECT",
     ),
@@ -211,6 +230,22 @@ def test_each_role_may_do_this_and_no_more(books: Settings) -> None:
                     if connection.execute(query, (f"payments_{role}", table, privilege)).fetchone() == (True,)
                 }
                 assert allowed == set(tables.get(table, "").split()), f"{role} on {table}"
+
+
+def test_the_sender_of_webhooks_cannot_change_where_they_go_nor_put_a_secret_of_its_own(books: Settings) -> None:
+    """What it may update is granted by column."""
+    with psycopg.connect(books.reveal("postgres_webhooks_url"), autocommit=True) as connection:
+        for change in (
+            "UPDATE webhooks.endpoints SET url = 'https://evil.example/'",
+            "UPDATE webhooks.endpoints SET merchant_id = 'other'",
+            "UPDATE webhooks.signing_secrets SET endpoint_id = gen_random_uuid()",
+            "UPDATE webhooks.attempts SET started_at = now()",
+            "UPDATE webhooks.events SET body = 'x'",
+        ):
+            with pytest.raises(errors.InsufficientPrivilege):
+                connection.execute(change.encode())
+        connection.execute("UPDATE webhooks.endpoints SET failing_since = now()")
+        connection.execute("UPDATE webhooks.signing_secrets SET sealed = 'x', key_id = 'k'")
 
 
 def test_strangers_cannot_connect_nor_make_anything(books: Settings) -> None:

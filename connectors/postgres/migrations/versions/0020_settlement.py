@@ -6,7 +6,7 @@ An entry may belong to no payment (a payout, a fee of the account), so its payme
 from alembic import op
 
 revision = "0020"
-down_revision = "0011"
+down_revision = "0012"
 
 LINES = """
 CREATE SCHEMA settlement;

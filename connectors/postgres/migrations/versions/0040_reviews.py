@@ -7,7 +7,7 @@ from alembic import op
 from pipeline.topics import PublicTopic
 
 revision = "0040"
-down_revision = "0020"
+down_revision = "0030"
 
 SCRIPT = """
 ALTER TABLE outbox.events DROP CONSTRAINT events_topic_check,
