@@ -109,7 +109,7 @@ def resolve(  # noqa: PLR0917 - typer's way of options
     found = next((o for o in _open(current, _VIEW, payment_id) if o.review.subject_id == subject_id), None)
     if found is None:
         _refuse(f"nothing of payment {payment_id} with the subject {subject_id} waits for a decision")
-    decision = _decision(found, outcome, reason, operator or getpass.getuser(), reference, amount)
+    decision = _decision(found, outcome, reason, operator or getpass.getuser(), reference=reference, amount=amount)
     _send(current, decision)
     after = _after(current, found)
     if after is None:
@@ -117,8 +117,8 @@ def resolve(  # noqa: PLR0917 - typer's way of options
     console.print(f"resolved: the payment is {after.status}", highlight=False)
 
 
-def _decision(  # noqa: PLR0917 - the command's own options
-    found: Open, outcome: Decided, reason: str, operator: str, reference: str | None, amount: str | None
+def _decision(
+    found: Open, outcome: Decided, reason: str, operator: str, *, reference: str | None, amount: str | None
 ) -> ReviewDecision:
     """The input. Its id is the review's own with the outcome: said twice, it is one decision."""
     review, view = found.review, found.view
