@@ -159,8 +159,8 @@ def _print(tiers: dict[str, Tier], now: int, *, everything: bool) -> None:
     table = Table("tier", "pending", "oldest overdue", "next due")
     for tier in tiers.values():
         more = f" + up to {tier.offsets} not read" if tier.offsets > 0 and not everything else ""
-        late = "" if tier.oldest_overdue is None else str(timedelta(seconds=(now - tier.oldest_overdue) // 1000))
-        table.add_row(tier.name, f"{tier.pending}{more}", late, "" if tier.next_due is None else utc(tier.next_due))
+        overdue = "" if tier.oldest_overdue is None else str(timedelta(seconds=(now - tier.oldest_overdue) // 1000))
+        table.add_row(tier.name, f"{tier.pending}{more}", overdue, "" if tier.next_due is None else utc(tier.next_due))
     console.print(table)
     late = [tier.oldest_overdue for tier in tiers.values() if tier.oldest_overdue is not None]
     ahead = [tier.next_due for tier in tiers.values() if tier.next_due is not None]
