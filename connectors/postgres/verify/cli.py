@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import Annotated, Final
 
 import psycopg
@@ -86,14 +85,12 @@ def _codec(log: Log) -> Codec:
 
 @contextmanager
 def _progress() -> Iterator[Progress]:
-    began = monotonic()
     columns = (
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.completed:,.0f}"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield progress
-    _console.print(f"[dim]{monotonic() - began:.1f} s[/]", highlight=False)
 
 
 def _print_report(report: Report) -> None:

@@ -98,6 +98,7 @@ class Log:
             "enable.partition.eof": True,
             "queued.max.messages.kbytes": 32_768,
             "check.crcs": True,
+            "fetch.wait.max.ms": 10,  # the end of a partition is told only after so long
         }
         consumer = Consumer(config)
         try:

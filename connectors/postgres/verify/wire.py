@@ -52,6 +52,7 @@ _known = lru_cache(maxsize=4096)(_text)
 """For texts that come again and again."""
 
 
+@lru_cache(maxsize=16_384)
 def _long(number: int) -> bytes:
     """Zigzag, then seven bits a byte, least significant first."""
     rest = (number << 1) ^ (number >> 63)
