@@ -1,9 +1,9 @@
 """What another retry policy would have done with the declines that were: pure, and it touches nothing.
 
 What happened is known only for the attempts that were made, so what would have happened needs a model; `MODEL` says it
-to whoever reads the report. An attempt that the policy plans for the very moment that it was planned for is the real one,
-with what became of it: so a payment whose attempts were made by the policy alone comes out as it did under the same
-policy, nothing saved, gained or lost. Manual retries are part of what happened, and of no policy.
+to whoever reads the report. An attempt that the policy plans for the very moment that it was planned for is the real
+one, with what became of it: so a payment whose attempts were made by the policy alone comes out as it did under the
+same policy, nothing saved, gained or lost. Manual retries are part of what happened, and of no policy.
 """
 
 from __future__ import annotations
