@@ -155,12 +155,15 @@ class History:
 
     def _at(self, place: TopicPartition) -> Message | None:
         self._consumer.assign([place])
+        self._consumer.resume([place])
         message = self._consumer.poll(5.0)
         return message if message is not None and not message.error() else None
 
     def _scan(self, payment_id: str, window: Window, found: Found, deadline: float) -> None:
         starts = self._starts(payment_id, window)
         self._consumer.assign(starts)
+        # A partition that was read to its window's end before is still paused.
+        self._consumer.resume(starts)
         reading = {(start.topic, start.partition) for start in starts}
         while reading:
             if monotonic() > deadline:

@@ -18,16 +18,15 @@ from pipeline.codec import Codec, Registry
 from pipeline.domain.retry import Policy, PolicyError, parse
 from pipeline.domain.whatif import MODEL, Line, Log, Report, compare
 from pipeline.kafka import consumer_config
-from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized
+from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized, RetryScheduled
 from pipeline.settings import Settings, settings
 
 console: Final = Console()
 BATCH: Final = 5_000
 LEAD: Final = 3_600_000
 """Milliseconds before the first decline from which the log is read: an attempt begins before it is declined."""
-_WANTED: Final = {
-    f"payments.v1.{kind.__name__}".encode() for kind in (AttemptStarted, AttemptDeclined, PaymentAuthorized)
-}
+_ATTEMPTS: Final = (AttemptStarted, AttemptDeclined, RetryScheduled, PaymentAuthorized)
+_WANTED: Final = {f"payments.v1.{kind.__name__}".encode() for kind in _ATTEMPTS}
 
 
 def whatif(

@@ -76,7 +76,7 @@ def timers(
 def _waiting(current: Settings, tiers: dict[str, Tier], *, everything: bool) -> Iterator[tuple[Tier, Timer, int]]:
     """Every timer read that the relay has not acted on, with its tier and when it was appended there."""
     codec = Codec(Registry(current.registry_url))
-    reader = _Reader(current, None if everything else HEADS)
+    reader = TierReader(current, None if everything else HEADS)
     try:
         for message in reader.messages():
             tier = tiers[message.topic().removeprefix("timers.")]
@@ -92,8 +92,10 @@ def _waiting(current: Settings, tiers: dict[str, Tier], *, everything: bool) -> 
         reader.close()
 
 
-class _Reader:
-    """Reads the tiers from where the relay stands, passing over what it has done beyond that."""
+class TierReader:
+    """Reads the tiers from where the relay stands, passing over what it has done beyond that; at most `most` records a
+    partition, None for all.
+    """
 
     def __init__(self, current: Settings, most: int | None) -> None:
         config = consumer_config(current, admin.group(STAGE), "timers-cli")

@@ -1,14 +1,9 @@
 """What another retry policy would have done with the declines that were: pure, and it touches nothing.
 
-What happened is known only for the attempts that were made, so what would have happened needs a model, and this is it
-(`MODEL` says it to whoever reads the report):
-
-- a card that declined until an attempt at R was approved declines before R and approves from R on;
-- a card that never approved declines until its last real attempt; after that an attempt succeeds with the chance that
-retries after the same decline code had in the same log (retries approved, of retries made).
-
-A payment whose attempts were made by the policy alone comes out as it did under the same policy: nothing saved, gained
-or lost. Manual retries are part of what happened, and of no policy.
+What happened is known only for the attempts that were made, so what would have happened needs a model; `MODEL` says it
+to whoever reads the report. An attempt that the policy plans for the very moment that it was planned for is the real
+one, with what became of it: so a payment whose attempts were made by the policy alone comes out as it did under the
+same policy, nothing saved, gained or lost. Manual retries are part of what happened, and of no policy.
 """
 
 from __future__ import annotations
@@ -23,24 +18,29 @@ from msgspec.structs import replace
 from pipeline import ids
 from pipeline.domain.networks import Limit
 from pipeline.domain.retry import Policy, plan
-from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized
+from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized, RetryScheduled
 from pipeline.messages.inputs import RetryPlanned
 
 MODEL: Final = (
-    "A card that declined until an attempt at R was approved declines before R and approves from R on. A card that "
-    "never approved declines until its last real attempt; after that, an attempt succeeds with the chance that retries "
-    "after the same decline code had in this log. Attempts after the end of the log are not counted."
+    "A card that declined until an attempt at R was approved declines before R and approves from R on (to within 1 % "
+    "of the time since the first attempt). A card that never approved declines until its last real attempt; after "
+    "that, an attempt succeeds with the chance that retries after the same decline code had in this log. Attempts "
+    "after the end of the log are not counted."
 )
+NEARLY: Final = 0.99
 CERTAIN: Final = 1e-9
 """Below this a chance is no chance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """A real attempt. `declined`: its decline, None if it was approved or is still open."""
+    """A real attempt. `planned_for`: when the policy wanted it, None for one that somebody asked for; `declined`: its
+    decline, None if it was approved or is still open.
+    """
 
     attempt_id: str
     at: int
+    planned_for: int | None = None
     declined: AttemptDeclined | None = None
     approved: bool = False
 
@@ -85,6 +85,7 @@ class Log:
     def __init__(self) -> None:
         self._tries: dict[str, dict[str, list[Try]]] = defaultdict(lambda: defaultdict(list))
         self._methods: dict[str, dict[str, str]] = defaultdict(dict)
+        self._planned: dict[str, int] = {}
         self.facts = 0
         self.until = 0
         """The time of the newest fact."""
@@ -97,7 +98,11 @@ class Log:
             case AttemptStarted():
                 method = f"{fact.payment_method.kind}:{fact.payment_method.token}"
                 self._methods[fact.payment_id][fact.attempt_id] = method
-                self._tries[fact.payment_id][method].append(Try(fact.attempt_id, fact.occurred_at))
+                planned = self._planned.pop(fact.payment_id, None)
+                due = planned if planned is not None and planned <= fact.occurred_at else None
+                self._tries[fact.payment_id][method].append(Try(fact.attempt_id, fact.occurred_at, due))
+            case RetryScheduled():
+                self._planned[fact.payment_id] = fact.due_at
             case AttemptDeclined():
                 self._close(fact.payment_id, fact.attempt_id, fact.occurred_at, declined=fact)
             case PaymentAuthorized():
@@ -118,9 +123,10 @@ class Log:
         tries = self._tries[payment][method]
         for number, made in enumerate(tries):
             if made.attempt_id == attempt:
-                tries[number] = Try(attempt, made.at, declined or made.declined, approved or made.approved)
+                closed = (declined or made.declined, approved or made.approved)
+                tries[number] = Try(attempt, made.at, made.planned_for, *closed)
                 return
-        tries.append(Try(attempt, at, declined, approved))
+        tries.append(Try(attempt, at, None, declined, approved))
 
 
 Chances = Mapping[str, float]
@@ -149,9 +155,11 @@ class Replayed:
 
 def replay(policy: Policy, episode: Episode, odds: Chances, until: int) -> Replayed:
     """Make the attempts that the policy plans, with the outcomes that the model gives them."""
-    made, declined = [episode.tries[0].at], episode.first
-    retries, recovered, alive = 0.0, 0.0, 1.0
-    lag = max(0, declined.occurred_at - episode.tries[0].at)
+    made, declined, ended = _as_it_was(policy, episode)
+    if ended is not None:
+        return ended
+    lag = max(0, episode.first.occurred_at - episode.tries[0].at)
+    retries, recovered, alive = float(len(made) - 1), 0.0, 1.0
     while alive > CERTAIN:
         word = plan(policy, declined, tuple(made))
         if not isinstance(word, RetryPlanned) or word.due_at > until:
@@ -165,10 +173,27 @@ def replay(policy: Policy, episode: Episode, odds: Chances, until: int) -> Repla
     return Replayed(retries, recovered)
 
 
+def _as_it_was(policy: Policy, episode: Episode) -> tuple[list[int], AttemptDeclined, Replayed | None]:
+    """The real attempts as long as the policy plans them too: when each was made, the last one's decline, and what
+    became of the episode if they are all there is.
+    """
+    made, declined = [episode.tries[0].at], episode.first
+    for real in episode.tries[1:]:
+        word = plan(policy, declined, tuple(made))
+        if not isinstance(word, RetryPlanned) or word.due_at != real.planned_for:
+            break
+        made.append(real.at)
+        if real.declined is None:
+            return made, declined, Replayed(len(made) - 1, float(real.approved))
+        declined = real.declined
+    return made, declined, None
+
+
 def _chance(episode: Episode, declined: AttemptDeclined, at: int, odds: Chances) -> float:
     """That an attempt at `at` is approved."""
     if episode.recovered_at is not None:
-        return 1.0 if at >= episode.recovered_at else 0.0
+        first = episode.tries[0].at
+        return 1.0 if at >= first + NEARLY * (episode.recovered_at - first) else 0.0
     return 0.0 if at <= episode.declined_until else odds.get(declined.decline.code, 0.0)
 
 

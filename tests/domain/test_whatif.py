@@ -10,7 +10,7 @@ from pipeline import ids
 from pipeline.domain.retry import Policy, parse
 from pipeline.domain.whatif import Log, Report, compare
 from pipeline.messages.commands import Authorize
-from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized
+from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized, RetryScheduled
 from pipeline.messages.values import CaptureMethod, Decline, DeclineCategory, Outcome
 from tests.domain.samples import NOW, VISA
 from tests.domain.world import POLICIES, World
@@ -88,6 +88,25 @@ def test_what_nobody_knows_has_the_chance_of_the_log() -> None:
     assert line.gained == pytest.approx(0.5 + 0.25), "of the one that was never tried again"
     assert line.lost == pytest.approx(1.0), "of the one that recovered on the fourth day"
     assert found.lines["do_not_honor"].gained == 0.0
+
+
+def test_a_retry_that_was_fired_late_is_still_the_one_that_was_planned() -> None:
+    """The relay is late by a second, and the next decline, from which the next delay counts, with it."""
+    found = facts("p-6", (0, "insufficient_funds"), (DAY + 1_000, "insufficient_funds"), (4 * DAY + 3_000, None))
+    planned = [NOW + DAY, NOW + DAY + 1_000 + 3 * DAY]
+    for number, due_at in enumerate(planned, 1):
+        scheduled = RetryScheduled(
+            fact_id=f"r{number}", payment_id="p-6", merchant_id="acme", occurred_at=NOW, cause_id="c", operation_id="o",
+            attempt_id=ids.attempt_id("p-6", number), due_at=due_at, rule="only",
+        )  # fmt: skip
+        found.insert(2 * number + number - 1, scheduled)
+    total = report(policy("1d", "3d"), found).total
+    assert (total.saved, total.gained, total.lost) == (0.0, 0.0, 0.0)
+
+
+def test_another_policys_attempt_at_nearly_the_same_time_recovers_too() -> None:
+    total = report(policy("2d", "47h"), RECOVERED).total
+    assert total.lost == 0.0, "a card does not approve to the second"
 
 
 def test_nothing_is_counted_after_the_end_of_the_log() -> None:
