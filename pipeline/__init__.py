@@ -2,6 +2,8 @@
 
 import warnings
 
+from authlib.deprecate import AuthlibDeprecationWarning
+
 # What libraries say about themselves at import; nothing that a user of the command line could act on.
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-warnings.filterwarnings("ignore", message="The httpx module is deprecated")
+warnings.filterwarnings("ignore", category=AuthlibDeprecationWarning)

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import monotonic, sleep, time
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from gateway.keys import create_key
 from pipeline import local, money, topics
 from pipeline.codec import Codec, Registry
 from pipeline.messages import Record
-from pipeline.settings import PROJECT, Settings
+from pipeline.settings import PROJECT, Settings, home
 
 MERCHANT: Final = "demo"
 VISA: Final = "pm_card_visa"
@@ -347,6 +348,7 @@ SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
 def main(console: Console) -> int:
     """Play every scene; returns the exit status."""
     settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
+    began = datetime.now(UTC).isoformat(timespec="seconds")
     results = Table("", "payment", "what came of it", "", title="The payments")
     failures: list[str] = []
     base = f"http://{settings.gateway_host}:{settings.gateway_port}/api/v1"
@@ -368,7 +370,8 @@ def main(console: Console) -> int:
     console.print(results)
     _show_ledger(console, settings, failures)
     _compare_with_provider(console, stage, simulator_book(settings), failures)
-    _show_next(console, settings)
+    _prove(console, settings, began, failures)
+    _show_next(console, settings, stage.payments[0])
     for failure in failures:
         console.print(f"[red]✗ {failure}[/]")
     return 1 if failures else 0
@@ -428,11 +431,25 @@ def _compare_with_provider(console: Console, stage: Stage, book: list[dict[str, 
     console.print(f"the provider's book agrees on {len(stage.payments)} payments" if not failures else "")
 
 
-def _show_next(console: Console, settings: Settings) -> None:
+def _prove(console: Console, settings: Settings, since: str, failures: list[str]) -> None:
+    """What an auditor would type: the books computed anew from the log, and held against the provider's report."""
+    report = home() / "stripe-balance-report.csv"
+    report.write_bytes(httpx.get(f"{settings.stripe_api_url}/_sim/stripe/balance_report.csv", timeout=20).content)
+    for command in (["verify"], ["reconcile", "stripe", str(report), "--since", since]):
+        console.rule(f"payments {' '.join(command)}", align="left")
+        done = subprocess.run(
+            [sys.executable, "-m", "pipeline.cli", *command], env=local.environment(), cwd=PROJECT, check=False
+        )
+        if done.returncode:
+            failures.append(f"payments {command[0]} found a difference")
+
+
+def _show_next(console: Console, settings: Settings, payment: str) -> None:
     url = f"http://{settings.gateway_host}:{settings.gateway_port}"
     table = Table("where to look next", "", show_header=True, box=None)
     table.add_row("the API, to read and try", f"{url}/docs")
     table.add_row("an API key", ".venv/bin/payments keys create --merchant demo")
+    table.add_row("one payment, explained", f".venv/bin/payments explain {payment}")
     table.add_row("the topics", ".venv/bin/payments topics diff")
     table.add_row("the services", ".venv/bin/payments stack status")
     table.add_row("stop it all", "make down")
