@@ -77,7 +77,7 @@ class Topic:
 def _flow() -> list[Topic]:
     return [
         Topic(COMMANDS, 30 * DAY, ("producers",), ("intake",)),
-        Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry"), ("authorization",)),
+        Topic(INTAKE, FOREVER, ("gateway", "intake", "worker", "relay", "retry", "operators"), ("authorization",)),
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
         Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger")),
         Topic(JOURNAL, FOREVER, ("ledger",), ("sink",)),
