@@ -105,7 +105,7 @@ def test_a_retry_that_was_fired_late_is_still_the_one_that_was_planned() -> None
 
 
 def test_another_policys_attempt_at_nearly_the_same_time_recovers_too() -> None:
-    total = report(policy("2d", "47h"), RECOVERED).total
+    total = report(policy("2d", "2879m"), RECOVERED).total
     assert total.lost == 0.0, "a card does not approve to the second"
 
 
