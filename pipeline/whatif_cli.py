@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_END, Consumer, Message, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from pipeline import clock, topics
+from pipeline import clock, money, topics
 from pipeline.codec import Codec, Registry
 from pipeline.domain.retry import Policy, PolicyError, parse
 from pipeline.domain.whatif import MODEL, Line, Log, Report, compare
@@ -117,9 +117,13 @@ def _print(report: Report, policy: Path, start: int, end: int) -> None:
     odds = ", ".join(f"{code} {chance:.0%}" for code, chance in sorted(report.odds.items()))
     console.print(f"Chances of a retry in this log: {odds or 'none was made'}", highlight=False)
     if report.total.excess:
-        console.print(
-            f"[red]{report.total.excess} real attempts were beyond a card network's limit[/]", highlight=False
-        )
+        words = f"{report.total.excess} real attempts were beyond a card network's limit"
+        fees = ", ".join(_fees(report.total))
+        console.print(f"[red]{words}, which charges {fees or 'nothing'} for them[/]", highlight=False)
+
+
+def _fees(line: Line) -> list[str]:
+    return [f"{money.decimal(minor, currency)} {currency}" for currency, minor in line.fees.items()]
 
 
 def _cells(line: Line) -> tuple[str, ...]:
@@ -152,4 +156,5 @@ def _line(line: Line) -> dict[str, Any]:
         "gained": round(line.gained, 3),
         "lost": round(line.lost, 3),
         "beyond_network_limits": line.excess,
+        "network_fees": _fees(line),
     }

@@ -8,14 +8,14 @@ same policy, nothing saved, gained or lost. Manual retries are part of what happ
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec.structs import replace
 
-from pipeline import ids
+from pipeline import ids, money
 from pipeline.domain.networks import Limit
 from pipeline.domain.retry import Policy, plan
 from pipeline.messages.facts import AttemptDeclined, AttemptStarted, Fact, PaymentAuthorized, RetryScheduled
@@ -215,6 +215,8 @@ class Line:
     gained: float = 0.0
     lost: float = 0.0
     excess: int = 0
+    fees: Counter[str] = field(default_factory=Counter)
+    """What the networks charge for the real attempts beyond their limits: minor units by currency."""
 
     @property
     def saved(self) -> float:
@@ -246,6 +248,7 @@ class Report:
             total.gained += line.gained
             total.lost += line.lost
             total.excess += line.excess
+            total.fees.update(line.fees)
         return total
 
 
@@ -268,4 +271,9 @@ def _add(line: Line, episode: Episode, replayed: Replayed, limits: Iterable[Limi
     line.recovered += real
     line.gained += 0.0 if real else replayed.recovered
     line.lost += 1 - replayed.recovered if real else 0.0
-    line.excess += max(limit.excess([made.at for made in episode.tries]) for limit in limits)
+    beyond = {limit: limit.excess([made.at for made in episode.tries]) for limit in limits}
+    line.excess += max(beyond.values(), default=0)
+    for limit, count in beyond.items():
+        if count and limit.excess_fee:
+            fee, currency = limit.excess_fee.split()
+            line.fees[currency] += count * money.parse(fee, currency)

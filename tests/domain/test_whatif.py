@@ -105,8 +105,15 @@ def test_a_retry_that_was_fired_late_is_still_the_one_that_was_planned() -> None
 
 
 def test_another_policys_attempt_at_nearly_the_same_time_recovers_too() -> None:
-    total = report(policy("2d", "47h"), RECOVERED).total
+    total = report(policy("2d", "2879m"), RECOVERED).total
     assert total.lost == 0.0, "a card does not approve to the second"
+
+
+def test_attempts_beyond_a_networks_limit_are_counted_with_their_fees() -> None:
+    """Twelve in two hours: two beyond Mastercard's ten in a day."""
+    hasty = facts("p-7", *[(number * 600_000, "insufficient_funds") for number in range(12)])
+    total = report(policy("1d"), hasty).total
+    assert (total.excess, dict(total.fees)) == (2, {"USD": 100})
 
 
 def test_nothing_is_counted_after_the_end_of_the_log() -> None:
