@@ -47,7 +47,7 @@ class Table:
     """The columns of a CSV report by name."""
 
     def __init__(self, header: Sequence[str], line: int) -> None:
-        names = [name.strip().lstrip("\ufeff") for name in header]
+        names = [" ".join(name.lstrip("\ufeff").split()) for name in header]
         doubled = {name for name in names if names.count(name) > 1 and name}
         if doubled:
             raise ReportError(line, f"the header has {', '.join(sorted(doubled))} twice")
@@ -172,5 +172,6 @@ def minor_of(text: str, currency: str) -> int:
 
 
 def our_payment(claim: str | None) -> str | None:
-    """What a report has in the place of our payment's id, if it looks like one of ours."""
-    return claim if claim and _UUID.fullmatch(claim) else None
+    """What a report has in the place of our reference: our payment's id, alone or followed by `_` and more."""
+    first = claim.split("_", 1)[0] if claim else ""
+    return first if _UUID.fullmatch(first) else None
