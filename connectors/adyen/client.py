@@ -11,8 +11,10 @@ the request again, and UNKNOWN later: then only the webhook, or somebody, can te
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -199,10 +201,16 @@ def provider(settings: Settings) -> AdyenProvider:
     )
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once a process: reading the authorities takes longer than a call."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 def _client(api_key: str, connections: int, timeouts: Timeouts) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=connections, keepalive_expiry=30)
     return httpx.AsyncClient(
-        transport=AiohttpTransport(limits=limits, trust_env=False),
+        transport=AiohttpTransport(verify=_tls(), limits=limits, trust_env=False),
         timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect),
         headers={"X-API-Key": api_key, "Content-Type": "application/json"},
         trust_env=False,
