@@ -111,7 +111,8 @@ def sim(address: tuple[str, int]) -> Iterator[Simulator]:
 
 @pytest.fixture
 async def bench(sim: Simulator, address: tuple[str, int]) -> AsyncIterator[Bench]:
-    httpx.post(f"{sim.url}/_sim/reset").raise_for_status()
+    async with httpx.AsyncClient() as client:
+        (await client.post(f"{sim.url}/_sim/reset")).raise_for_status()
     receiver, app = Receiver(), web.Application()
     app.router.add_post("/webhooks/adyen", receiver.receive)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
