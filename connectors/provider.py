@@ -78,6 +78,9 @@ class Refusal(StrEnum):
     MALFORMED_SIGNATURE = "malformed_signature"
     WRONG_SIGNATURE = "wrong_signature"
     STALE = "stale"
+    WRONG_CREDENTIALS = "wrong_credentials"
+    WRONG_ENVIRONMENT = "wrong_environment"
+    """Of the provider's test system on a live endpoint, or the other way round."""
     NOT_CONFIGURED = "not_configured"
     MALFORMED_BODY = "malformed_body"
 

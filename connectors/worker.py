@@ -29,7 +29,7 @@ from connectors.breaker import Breaker, BreakerPolicy, BreakerState
 from connectors.feed import Batch, Feed, Partition
 from connectors.outlet import Outlet
 from connectors.provider import Answer, Provider, open_provider, operation_of, report_of
-from pipeline import admin, clock, topics
+from pipeline import admin, clock, ids, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.headers import headers_of, trace_of
 from pipeline.logging import configure
@@ -241,7 +241,7 @@ class Worker:
 
     async def _answer(self, job: Job) -> Answer:
         """The answer to report, after repeats where the provider allows them."""
-        perhaps_sent = job.perhaps_sent
+        perhaps_sent = job.perhaps_sent or _is_sent_again(job.request)
         answer = _NOT_ASKED
         deadline = time.monotonic() + self._pace.patience
         for attempt in range(1, self._pace.tries + 1):
@@ -369,6 +369,11 @@ class Worker:
 
 _NOT_ASKED: Final = Answer(outcome=Outcome.TEMPORARY_FAILURE, detail="the provider is down: not asked", reachable=False)
 _REMARKABLE: Final = {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
+
+
+def _is_sent_again(request: ProviderRequest) -> bool:
+    """Whether a look-up that found nothing made the pipeline send it again: the first call may have been made."""
+    return request.request_id != ids.request_id(request.subject_id, type(request).__name__, 0)
 
 
 def _back_off(pause: float, answer: Answer) -> float:

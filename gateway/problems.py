@@ -201,7 +201,9 @@ REFUND_FAILED: Final = _kind(
 OPERATION_FAILED: Final = _kind(402, "operation_failed", "The provider refused the operation", "See the intent.")
 
 # Webhooks
-UNKNOWN_WEBHOOK_PROVIDER: Final = _kind(404, "unknown_provider_path", "No such provider", "POST /webhooks/stripe.")
+UNKNOWN_WEBHOOK_PROVIDER: Final = _kind(
+    404, "unknown_provider_path", "No such provider", "POST /webhooks/stripe or /webhooks/adyen."
+)
 SIGNATURE_INVALID: Final = _kind(
     400, "signature_invalid", "The signature does not verify", "Check the signing secret and the clock (300 s)."
 )

@@ -40,23 +40,11 @@ def environment() -> dict[str, str]:
 
 
 def choose() -> dict[str, str]:
-    """Ports and secrets of the local system: those of the last start, or new ones."""
+    """Ports and secrets of the local system: those of earlier starts, and new ones for what they did not know yet."""
     path = home() / "local.env"
-    if not path.exists():
-        gateway, simulator = free_ports(2)
-        _write(
-            path,
-            {
-                "PAYMENTS_GATEWAY_PORT": str(gateway),
-                "PAYMENTS_STRIPE_API_URL": f"http://127.0.0.1:{simulator}",
-                "PAYMENTS_STRIPE_API_KEY": f"sk_test_{secrets.token_hex(16)}",
-                "PAYMENTS_STRIPE_RETURN_URL": f"http://127.0.0.1:{gateway}/docs",
-                "PAYMENTS_RETRY_POLICY": str(PROJECT / "pipeline" / "policies" / "local.toml"),
-                "PAYMENTS_STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
-            },
-        )
     known = _read(path)
-    chosen = {**_to_merchants(), **known}
+    chosen = known or _first_choice()
+    chosen = {**_adyen(chosen), **_to_merchants(), **chosen}
     if chosen != known:  # also where an earlier version chose
         _write(path, chosen)
     return chosen
@@ -68,6 +56,32 @@ def _to_merchants() -> dict[str, str]:
         "PAYMENTS_WEBHOOK_SECRET_KEYS": new_key(),
         "PAYMENTS_WEBHOOK_ALLOW_HTTP": "true",
         "PAYMENTS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
+    }
+
+
+def _first_choice() -> dict[str, str]:
+    gateway, simulator = free_ports(2)
+    return {
+        "PAYMENTS_GATEWAY_PORT": str(gateway),
+        "PAYMENTS_STRIPE_API_URL": f"http://127.0.0.1:{simulator}",
+        "PAYMENTS_STRIPE_API_KEY": f"sk_test_{secrets.token_hex(16)}",
+        "PAYMENTS_STRIPE_RETURN_URL": f"http://127.0.0.1:{gateway}/docs",
+        "PAYMENTS_RETRY_POLICY": str(PROJECT / "pipeline" / "policies" / "local.toml"),
+        "PAYMENTS_STRIPE_WEBHOOK_SECRETS": f"whsec_{secrets.token_hex(24)}",
+    }
+
+
+def _adyen(chosen: dict[str, str]) -> dict[str, str]:
+    """Adyen's part of the same simulator."""
+    gateway = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}"
+    return {
+        "PAYMENTS_ADYEN_API_URL": f"{chosen['PAYMENTS_STRIPE_API_URL']}/checkout",
+        "PAYMENTS_ADYEN_API_KEY": f"adyen_{secrets.token_hex(16)}",
+        "PAYMENTS_ADYEN_MERCHANT_ACCOUNT": "LocalMerchant",
+        "PAYMENTS_ADYEN_RETURN_URL": f"{gateway}/docs",
+        "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": secrets.token_hex(32),
+        "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
+        "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": secrets.token_hex(16),
     }
 
 
@@ -182,9 +196,10 @@ def _simulator(logs: Path) -> Child:
 
     chosen = choose()
     port = chosen["PAYMENTS_STRIPE_API_URL"].rsplit(":", 1)[1]
-    webhook = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/webhooks/stripe"
+    webhooks = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/webhooks"
     command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed"]
-    command += ["--port", port, "--webhook-url", webhook, "--events", ",".join(sorted(ACTED_ON))]
+    command += ["--port", port, "--webhook-url", f"{webhooks}/stripe", "--events", ",".join(sorted(ACTED_ON))]
+    command += ["--adyen-webhook-url", f"{webhooks}/adyen", "--adyen-multiple-captures"]
     return Child("simulator", command, logs / "simulator.log")
 
 

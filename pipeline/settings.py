@@ -56,6 +56,19 @@ class Settings(BaseSettings):
     stripe_api_key: SecretStr = SecretStr("")
     stripe_return_url: str | None = Field(None, description="where a customer comes back to after 3-D Secure")
     stripe_webhook_secrets: SecretStr = Field(SecretStr(""), description="every active secret, comma-separated")
+    adyen_api_url: str = Field(
+        "https://checkout-test.adyen.com",
+        description="live: https://{prefix}-checkout-live.adyenpayments.com/checkout",
+    )
+    adyen_api_key: SecretStr = SecretStr("")
+    adyen_merchant_account: str = ""
+    adyen_live: bool = Field(
+        False, description="which webhooks are taken: those of the live system, or of the test one"
+    )
+    adyen_return_url: str | None = Field(None, description="where a customer comes back to after a redirect")
+    adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
+    adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
+    adyen_webhook_password: SecretStr = SecretStr("")
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"

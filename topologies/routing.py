@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-from connectors.provider import Webhooks, open_webhooks
+from connectors.provider import WebhookRefused, Webhooks, open_webhooks
 from pipeline import topics
 from pipeline.domain.routing import HOUR, Reference, decide, references
 from pipeline.messages import Input
@@ -45,7 +45,10 @@ def learned(delivered: Delivered) -> list[ReferenceLearned]:
 def translated(webhooks: dict[str, Webhooks], event: UnroutedEvent, payment_id: str) -> Iterable[Input]:
     """What an event says of the payment. What this version cannot read stays in the topic for one that can."""
     reader = webhooks.get(event.provider)
-    said = reader.translate(event.body, event.received_at, payment_id) if reader else []
+    try:
+        said = reader.translate(event.body, event.received_at, payment_id) if reader else []
+    except WebhookRefused:
+        return []
     return [item for item in said if isinstance(item, ProviderReport | DisputeReport)]
 
 

@@ -12,5 +12,6 @@ which does not forget. Its book (`GET /_sim/book`) says what was really charged.
     webhooks             deliveries: signed, retried, and disturbed on request
     control              the API under /_sim/
     exchange             one HTTP request, down to the connection (hang, reset)
-    stripe/              Stripe; another provider is another package beside it
+    calls                what befalls any provider's call: latency, a lost request, a lost answer
+    stripe/, adyen/      the providers; another one is another package beside them
 """

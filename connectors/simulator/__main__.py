@@ -1,13 +1,15 @@
 """`python -m connectors.simulator`: prints `listening on <base URL>` first, then serves until it is stopped.
 
 API keys and webhook secrets come from the variables that our own processes read, PAYMENTS_STRIPE_API_KEY and
-PAYMENTS_STRIPE_WEBHOOK_SECRETS, unless flags say otherwise: a flag can be read by every user of the machine.
+PAYMENTS_STRIPE_WEBHOOK_SECRETS, unless flags say otherwise: a flag can be read by every user of the machine. Adyen's
+come from PAYMENTS_ADYEN_* only.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from connectors.simulator.app import serve
 from connectors.simulator.settings import (
@@ -16,6 +18,7 @@ from connectors.simulator.settings import (
     DeliverySettings,
     SimulatorSettings,
     StripeSettings,
+    adyen_of,
     secrets_of,
 )
 from pipeline.settings import listed
@@ -43,6 +46,12 @@ def _settings(asked: argparse.Namespace) -> SimulatorSettings:
             dispute_seconds=asked.dispute_seconds,
             search_lag_seconds=asked.search_lag_seconds,
             refuse_removed=asked.refuse_removed,
+        ),
+        adyen=replace(
+            adyen_of(),
+            webhook_url=asked.adyen_webhook_url,
+            modification_seconds=asked.adyen_modification_seconds,
+            multiple_captures=asked.adyen_multiple_captures,
         ),
         delivery=DeliverySettings(
             concurrency=asked.webhook_concurrency,
@@ -75,6 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--webhook-timeout", type=float, default=10.0, help="seconds for one delivery")
     add("--webhook-first-retry", type=float, default=0.5, help="seconds until the first retry; then growing")
     add("--refuse-removed", action="store_true", help="refuse parameters that the API version no longer has")
+    add("--adyen-webhook-url", help="where Adyen's webhooks go; none are sent without it")
+    add("--adyen-modification-seconds", type=float, default=0.2, help="until a capture, cancel or refund is decided")
+    add("--adyen-multiple-captures", action="store_true", help="a capture leaves the rest of the hold")
     add("--seed", type=int, help="makes ids and disorder repeatable")
     return parser
 

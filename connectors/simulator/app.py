@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.applications import Starlette
 
+from connectors.simulator.adyen.service import AdyenService
 from connectors.simulator.book import Book
 from connectors.simulator.clock import Clock
 from connectors.simulator.control import Control
@@ -31,7 +32,7 @@ def create_app(settings: SimulatorSettings) -> Starlette:
     """The application. Serve it with `serve`: only its protocol lets connections be reset."""
     deliverer = Deliverer(settings.delivery, settings.seed)
     parts = Parts(Book(), Faults(), Stats(), Clock(), Ids(settings.seed), deliverer)
-    services: list[Service] = [StripeService(settings, parts)]
+    services: list[Service] = [StripeService(settings, parts), AdyenService(settings, parts)]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

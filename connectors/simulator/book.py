@@ -15,6 +15,8 @@ class Movement(StrEnum):
     AUTHORIZED = "authorized"
     DECLINED = "declined"
     CAPTURED = "captured"
+    CAPTURE_FAILED = "capture_failed"
+    """A capture that came back: the card scheme would not have it."""
     VOIDED = "voided"
     """Given back uncaptured: canceled, expired, or left over by a last capture."""
     REFUNDED = "refunded"

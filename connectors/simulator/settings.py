@@ -13,6 +13,9 @@ ALL_EVENTS: Final = "*"
 API_VERSION: Final = "2026-10-28.endive"
 """Stripe's API version of the webhook endpoint: what events are shaped by."""
 
+HMAC_KEY: Final = "00" * 32
+"""What Adyen's webhooks are signed with where nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeSettings:
@@ -43,6 +46,27 @@ class StripeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdyenSettings:
+    """Adyen's part. No `api_keys`: any key is ours; no `merchant_account`: any is. The first of `hmac_keys` signs."""
+
+    api_keys: tuple[str, ...] = ()
+    merchant_account: str = ""
+    webhook_url: str | None = None
+    hmac_keys: tuple[str, ...] = (HMAC_KEY,)
+    webhook_username: str = ""
+    webhook_password: str = ""
+    live: bool = False
+    modification_seconds: float = 0.2
+    """Until a capture, cancel or refund that was accepted is decided."""
+    manual_capture: bool = False
+    """What the account does with a payment that says nothing about its capture."""
+    multiple_captures: bool = False
+    """Without it a capture gives back what it leaves of the hold."""
+    key_life_seconds: int = 7 * 24 * 3600
+    """Idempotency keys that are older are forgotten, as Adyen may do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings:
     """How webhooks are delivered. Stripe retries for three days with growing pauses; here the pauses are short."""
 
@@ -61,6 +85,7 @@ class SimulatorSettings:
     seed: int | None = None
     events_kept: int = 20_000
     stripe: StripeSettings = field(default_factory=StripeSettings)
+    adyen: AdyenSettings = field(default_factory=AdyenSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
 
@@ -69,3 +94,14 @@ def secrets_of(environment: Mapping[str, str] = os.environ) -> tuple[tuple[str, 
     keys = listed(environment.get("PAYMENTS_STRIPE_API_KEY", ""))
     secrets = listed(environment.get("PAYMENTS_STRIPE_WEBHOOK_SECRETS", ""))
     return keys, secrets
+
+
+def adyen_of(environment: Mapping[str, str] = os.environ) -> AdyenSettings:
+    """The same for Adyen: API key, merchant account, and how its webhooks are signed and authenticated."""
+    return AdyenSettings(
+        api_keys=listed(environment.get("PAYMENTS_ADYEN_API_KEY", "")),
+        merchant_account=environment.get("PAYMENTS_ADYEN_MERCHANT_ACCOUNT", ""),
+        hmac_keys=listed(environment.get("PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS", "")) or (HMAC_KEY,),
+        webhook_username=environment.get("PAYMENTS_ADYEN_WEBHOOK_USERNAME", ""),
+        webhook_password=environment.get("PAYMENTS_ADYEN_WEBHOOK_PASSWORD", ""),
+    )

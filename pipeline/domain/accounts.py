@@ -38,6 +38,8 @@ CHART: Final[dict[str, Kind]] = {
     "holds_receivable": Kind(AccountClass.MEMO, Side.DEBIT, clearing=True),
     "holds_commitment": Kind(AccountClass.MEMO, Side.CREDIT, clearing=True),
     "provider_receivable": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
+    "provider_balance": Kind(AccountClass.ASSET, Side.DEBIT),
+    "provider_reserve": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "payout_in_transit": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "bank": Kind(AccountClass.ASSET, Side.DEBIT),
     "merchant_payable": Kind(AccountClass.LIABILITY, Side.CREDIT),

@@ -172,10 +172,11 @@ def check(edge: Edge, case: Case, result: Run) -> None:
         assert result.answer.decline.message
     if expected is Outcome.REQUIRES_ACTION:
         assert result.answer.next_action is not None
-    assert result.books == _expected_books(case)
+    assert result.books == expected_books(case)
 
 
-def _expected_books(case: Case) -> Books:
+def expected_books(case: Case) -> Books:
+    """What the provider's book must say after the case."""
     moved = AMOUNT if case.moved else 0
     match case.operation:
         case Operation.AUTHORIZE:

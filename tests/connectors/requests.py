@@ -16,12 +16,19 @@ from pipeline.messages.requests import (
 )
 from pipeline.messages.values import CaptureMethod, Operation, PaymentMethod
 
+_KINDS: dict[str, type[ProviderRequest]] = {
+    "attempt": AuthorizeRequest,
+    "capture": CaptureRequest,
+    "void": VoidRequest,
+    "refund": RefundRequest,
+}
+
 
 def _common(provider: str, operation: str, payment_id: str | None, fields: dict[str, Any]) -> dict[str, Any]:
     payment = payment_id or ids.payment_id("m_test", str(uuid4()))
     subject = fields.pop("subject_id", None) or ids.subject_id(operation, payment, str(uuid4()))
     return {
-        "request_id": ids.request_id(subject, operation, 0),
+        "request_id": ids.request_id(subject, _KINDS[operation].__name__, 0),
         "payment_id": payment,
         "merchant_id": "m_test",
         "provider": provider,

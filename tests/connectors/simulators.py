@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,14 @@ import httpx
 
 KEY = "sk_test_simulated"
 SECRET = "whsec_simulated"
+ADYEN = {
+    "PAYMENTS_ADYEN_API_KEY": "adyen_simulated",
+    "PAYMENTS_ADYEN_MERCHANT_ACCOUNT": "TestMerchant",
+    "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": "44782DEF547AAA06C910C43932B1EB0C71FC68D9D0C057550C48EC2ACF6BA056",
+    "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
+    "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": "simulated",
+}
+"""What Adyen's part and its receiver agree on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +79,10 @@ class Simulator:
 
 
 @contextmanager
-def simulator(webhook_url: str | None = None, port: int = 0) -> Iterator[Simulator]:
+def simulator(webhook_url: str | None = None, port: int = 0, flags: Sequence[str] = ()) -> Iterator[Simulator]:
     """A simulator that ends with the block."""
-    command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed", "--port", str(port)]
-    env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET}
+    command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed", "--port", str(port), *flags]
+    env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET, **ADYEN}
     if webhook_url:
         command += ["--webhook-url", webhook_url]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)

@@ -41,6 +41,8 @@ class Seen:
     path: str
     params: dict[str, str]
     key: str | None
+    headers: dict[str, str] = field(default_factory=dict)
+    json: Any = None
 
 
 @dataclass(slots=True)
@@ -54,7 +56,9 @@ class Script:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         form = await request.post() if request.method == "POST" else request.query
         params = {name: str(value) for name, value in form.items()}
-        self.seen.append(Seen(request.method, request.path, params, request.headers.get("Idempotency-Key")))
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        sent = await request.json() if headers.get("content-type") == "application/json" else None
+        self.seen.append(Seen(request.method, request.path, params, headers.get("idempotency-key"), headers, sent))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Say):
             return web.Response(

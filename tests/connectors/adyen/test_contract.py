@@ -1,0 +1,219 @@
+"""Adyen under the contract, against the simulator in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from connectors.adyen.client import DAY, AdyenProvider, Timeouts
+from connectors.provider import Answer
+from pipeline.messages.requests import ProviderRequest
+from pipeline.messages.values import Operation, Outcome
+from tests.connectors import contract, requests
+from tests.connectors.contract import Books, Case, Method, Trouble
+from tests.connectors.simulators import ADYEN, Simulator, simulator
+
+KEY, ACCOUNT = ADYEN["PAYMENTS_ADYEN_API_KEY"], ADYEN["PAYMENTS_ADYEN_MERCHANT_ACCOUNT"]
+TOKENS = {
+    Method.GOOD: "adyen_ok",
+    Method.NO_FUNDS: "adyen_refused_12",
+    Method.STOLEN: "adyen_refused_5_raw43",
+    Method.EXPIRED: "adyen_refused_6",
+    Method.ISSUER_ERROR: "adyen_refused_9",
+    Method.CHALLENGED: "adyen_redirect",
+    Method.UNKNOWN: "adyen_that_nobody_knows",
+    Method.REFUND_PENDING: "adyen_ok",
+    Method.REFUND_FAILS: "adyen_refund_failed",
+}
+FAST = Timeouts(connect=1.0, read=0.7, total=1.5)
+SECOND_OUTCOME = {
+    Trouble.SERVER_ERROR: Outcome.UNKNOWN,
+    Trouble.SERVER_ERROR_AFTER: Outcome.UNKNOWN,
+}
+"""What the repeat under the same key comes to, where it is not what the operation comes to: errors are kept."""
+
+
+def provider_at(url: str, key: str = KEY, **options: object) -> AdyenProvider:
+    return AdyenProvider(
+        f"{url}/checkout",
+        key,
+        ACCOUNT,
+        timeouts=FAST,
+        return_url="https://shop.example/",
+        **options,  # type: ignore[arg-type]
+    )
+
+
+class _Switch:
+    """Adyen, and the same behind a port where nobody listens."""
+
+    name = "adyen"
+
+    def __init__(self, up: AdyenProvider, down: AdyenProvider) -> None:
+        self.up, self.down, self.is_down = up, down, False
+
+    async def call(self, request: ProviderRequest) -> Answer:
+        return await (self.down if self.is_down else self.up).call(request)
+
+    async def close(self) -> None:
+        await self.up.close()
+        await self.down.close()
+
+
+class AdyenEdge:
+    """Adyen's edge over its simulator."""
+
+    later = frozenset({Operation.CAPTURE, Operation.VOID, Operation.REFUND})
+
+    def __init__(self, provider: _Switch, simulator: Simulator) -> None:
+        self._switch = provider
+        self.simulator = simulator
+
+    @property
+    def provider(self) -> _Switch:
+        return self._switch
+
+    def token(self, method: Method) -> str:
+        return TOKENS[method]
+
+    def trouble(self, trouble: Trouble, operation: Operation) -> None:
+        self.provider.is_down = trouble is Trouble.DOWN
+        if trouble is Trouble.NONE:
+            self.simulator.heal()
+        elif trouble is not Trouble.DOWN:
+            self.simulator.fault(trouble.value, operation.value, seconds=1.0)
+
+    def books(self, payment_id: str) -> Books:
+        """Once what was accepted is decided."""
+        httpx.post(f"{self.simulator.url}/_sim/adyen/settle").raise_for_status()
+        pages = self.simulator.book(payment_id)
+        return Books(
+            sum(page["authorized"] for page in pages),
+            sum(page["captured"] for page in pages),
+            sum(page["refunded"] for page in pages),
+        )
+
+
+@pytest.fixture(scope="module")
+def sim() -> Iterator[Simulator]:
+    with simulator(flags=["--adyen-modification-seconds", "600"]) as running:
+        yield running
+
+
+@pytest.fixture
+async def edge(sim: Simulator) -> AsyncIterator[AdyenEdge]:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        down = provider_at(f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        switch = _Switch(provider_at(sim.url), down)
+        yield AdyenEdge(switch, sim)
+        await switch.close()
+    sim.heal()
+
+
+@pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
+async def test_the_contract(edge: AdyenEdge, case: Case) -> None:
+    """Adyen cannot be asked: every look-up asks for the request again, under the key that Adyen still knows. So what a
+    look-up of another provider says, here the repeat says; and it does nothing twice.
+    """
+    result = await contract.run(edge, case)
+    contract.check(edge, replace(case, after=Outcome.NOT_FOUND), result)
+    again = await _patiently(edge, result.request)
+    assert again.outcome is _repeated(case)
+    assert len(edge.simulator.book(result.request.payment_id)) == (0 if _never_began(case) else 1)
+    done = again.outcome in {Outcome.APPROVED, Outcome.PENDING}
+    expected = contract.expected_books(replace(case, moved=True)) if done else result.books
+    assert edge.books(result.request.payment_id) == expected
+
+
+def _repeated(case: Case) -> Outcome:
+    """What the repeat comes to, in the end the operation itself."""
+    if case.trouble in SECOND_OUTCOME:
+        return SECOND_OUTCOME[case.trouble]
+    if case.trouble is Trouble.NONE and case.outcome is not Outcome.APPROVED:
+        return case.outcome
+    return Outcome.APPROVED if case.operation is Operation.AUTHORIZE else Outcome.PENDING
+
+
+def _never_began(case: Case) -> bool:
+    """Whether Adyen never made a payment of it, and keeps that answer."""
+    kept = case.trouble is Trouble.SERVER_ERROR or case.method is Method.UNKNOWN
+    return case.operation is Operation.AUTHORIZE and kept
+
+
+@pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
+async def test_a_repeat_is_the_same_call(edge: AdyenEdge, trouble: Trouble) -> None:
+    """What a crash or a look-up that found nothing does: the same request again, under the same key."""
+    request = requests.authorize("adyen_ok", manual=False, provider="adyen")
+    edge.trouble(trouble, Operation.AUTHORIZE)
+    first = await edge.provider.call(request)
+    edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
+    again = [await _patiently(edge, request) for _ in range(3)]
+    assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
+    assert {answer.outcome for answer in again} == {Outcome.APPROVED}
+    assert len({answer.provider_reference for answer in again}) == 1
+    assert edge.books(request.payment_id) == Books(1_050, 1_050)
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def _patiently(edge: AdyenEdge, request: ProviderRequest) -> Answer:
+    """As the worker does: again, while the provider says that the first call is still under way."""
+    for _ in range(20):
+        answer = await edge.provider.call(request)
+        if not answer.repeat:
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("still under way")
+
+
+async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: AdyenEdge) -> None:
+    request = requests.authorize("adyen_ok", provider="adyen")
+    edge.simulator.fault("latency", "authorize", seconds=0.4)
+    first = asyncio.create_task(edge.provider.call(request))
+    await asyncio.sleep(0.1)
+    second = await edge.provider.call(request)
+    assert (second.outcome, second.repeat) == (Outcome.UNKNOWN, True)
+    assert (await first).outcome is Outcome.APPROVED
+    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: AdyenEdge) -> None:
+    """The trap: Adyen forgets the key, and the repeat would be a new charge."""
+    request = requests.authorize("adyen_ok", provider="adyen")
+    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
+    edge.simulator.forget_keys()
+    days_later = provider_at(edge.simulator.url, now=lambda: request.issued_at + 8 * DAY)
+    answer = await days_later.call(request)
+    looked_up = await days_later.call(requests.lookup(request))
+    await days_later.close()
+    assert (answer.outcome, looked_up.outcome) == (Outcome.UNKNOWN, Outcome.UNKNOWN)
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def test_a_final_capture_gives_the_rest_back(edge: AdyenEdge) -> None:
+    request = requests.authorize("adyen_ok", 1_000, provider="adyen")
+    reference = (await edge.provider.call(request)).provider_reference
+    assert reference is not None
+    for amount in (300, 100):
+        capture = requests.capture(reference, amount, provider="adyen", payment_id=request.payment_id)
+        assert (await edge.provider.call(capture)).outcome is Outcome.PENDING
+        assert edge.books(request.payment_id) == Books(1_000, 300), "nothing is left for the second"
+
+
+async def test_wrong_credentials_decline_nobody(edge: AdyenEdge) -> None:
+    stranger = provider_at(edge.simulator.url, "wrong")
+    answer = await stranger.call(requests.authorize("adyen_ok", provider="adyen"))
+    await stranger.close()
+    assert (answer.outcome, answer.reachable) == (Outcome.TEMPORARY_FAILURE, False)
+
+
+async def test_an_unknown_payment_is_refused(edge: AdyenEdge) -> None:
+    answer = await edge.provider.call(requests.capture("QFQTPCQ8HXSKGK82", provider="adyen"))
+    assert answer.decline is not None
+    assert (answer.outcome, answer.decline.code) == (Outcome.DECLINED, "unexpected_state")
