@@ -18,7 +18,6 @@ import psycopg
 import typer
 from confluent_kafka import Producer
 from rich.console import Console
-from rich.table import Table
 
 from pipeline import clock, ids, money, topics
 from pipeline.codec import Codec, Registry
@@ -79,17 +78,18 @@ def _orphan(attempt: msgspec.Struct) -> str:
 
 @app.command("list")
 def list_() -> None:
-    """List what waits for a decision, oldest first."""
-    table = Table("payment", "operation", "subject", "since", "amount", "at the provider", "why")
-    for found in _open(settings(), _UNDER_REVIEW):
+    """List what waits for a decision, oldest first, with the command that decides it."""
+    waiting = list(_open(settings(), _UNDER_REVIEW))
+    for found in waiting:
         view, review = found.view, found.review
-        operation = f"give back ({review.operation})" if found.is_orphan else review.operation.value
+        operation = f"give back by {review.operation}" if found.is_orphan else review.operation.value
         amount = f"{money.decimal(view.amount, view.currency)} {view.currency}"
-        where = f"{view.provider} {found.reference or 'unknown'}"
-        table.add_row(
-            view.payment_id, operation, review.subject_id, utc(review.since), amount, where, review.detail or ""
-        )
-    console.print(table if table.rows else "nothing waits for a decision")
+        where = f"{view.provider} {found.reference or '(reference unknown)'}"
+        console.print(f"[bold]{operation}[/] of {amount}, {where}, since {utc(review.since)}", highlight=False)
+        console.print(f"  {review.detail or 'no detail'}", highlight=False, markup=False)
+        command = f"payments review resolve {view.payment_id} {review.subject_id}"
+        typer.echo(f"  {command} --outcome done|not-done --reason ...")
+    console.print(f"{len(waiting)} wait for a decision" if waiting else "nothing waits for a decision", highlight=False)
 
 
 @app.command()

@@ -118,7 +118,10 @@ class TierReader:
                 place = (message.topic(), message.partition())
                 if place not in reading:
                     continue
-                if self._is_end(message) or (self._most is not None and counts[place] >= self._most):
+                at_end = self._is_end(message)
+                if at_end:
+                    self._lanes[place].next_offset = self._ends[place]
+                if at_end or (self._most is not None and counts[place] >= self._most):
                     reading.discard(place)
                     self._consumer.pause([TopicPartition(*place)])
                 elif self._lanes[place].read(message.offset()):

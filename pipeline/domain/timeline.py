@@ -77,8 +77,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def timeline(records: Iterable[Placed], schedule: Schedule) -> list[Entry]:
-    """The entries of one payment's records, in order. A record that is there twice is shown twice."""
-    placed = sorted(records, key=lambda p: (p.appended_at, _RANK[_kind(p.record)], p.offset))
+    """The entries of one payment's records, in the order in which the broker has them. A record that is there twice is
+    shown twice; a journal record without a journal entry says no more than its fact, and is left out.
+    """
+    telling = (p for p in records if not (isinstance(p.record, JournalRecord) and p.record.entry is None))
+    placed = sorted(telling, key=lambda p: (p.appended_at, _RANK[_kind(p.record)], p.offset))
     rules = rules_of([p for p in placed if p.topic == topics.INTAKE], schedule)
     currency = next((getattr(p.record, "currency", None) for p in placed if hasattr(p.record, "currency")), None) or ""
     return [_entry(p, rules, currency) for p in placed]
@@ -189,9 +192,8 @@ def summary(record: Any, currency: str) -> str:
 
 
 def _entry_words(record: JournalRecord) -> str:
-    if record.entry is None:
-        return "no journal entry: nothing moved and nothing was promised"
-    legs = (f"{leg.side} {leg.account} {_amount(leg.amount, leg.currency)}" for leg in record.entry.postings)
+    postings = record.entry.postings if record.entry else []
+    legs = (f"{leg.side} {leg.account} {_amount(leg.amount, leg.currency)}" for leg in postings)
     return "; ".join(legs)
 
 
