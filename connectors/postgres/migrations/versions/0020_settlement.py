@@ -82,8 +82,11 @@ COMMENT ON VIEW settlement.reported IS
 CREATE VIEW settlement.booked AS
 SELECT split_part(p.account, ':', 2) AS provider, e.payment_id,
        CASE e.description WHEN 'PaymentCaptured' THEN 'charge'
+                          WHEN 'AuthorizationOrphaned' THEN 'charge'
                           WHEN 'PaymentRefunded' THEN 'refund'
                           WHEN 'RefundFailed' THEN 'refund'
+                          WHEN 'OrphanReturned' THEN 'refund'
+                          WHEN 'OrphanReturnFailed' THEN 'refund'
                           WHEN 'DisputeFundsWithdrawn' THEN 'dispute'
                           WHEN 'DisputeFundsReinstated' THEN 'dispute'
                           ELSE e.description END AS kind,
