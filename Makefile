@@ -24,6 +24,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.timers
 
 clean:
 	-$(BIN)/payments down --wipe
