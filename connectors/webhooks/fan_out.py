@@ -18,7 +18,7 @@ from uuid import UUID
 import orjson
 import psycopg
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from connectors.postgres.sink import FencedError
 from connectors.webhooks import metrics
@@ -91,15 +91,15 @@ class FanOut:
             self.wake()
 
     def assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        """Take the partitions over: a new epoch each, and on from where Postgres says; a new one from its start."""
-        known = {(row[0], row[1]) for row in self.connection.execute(_KNOWN_PLACES)}
+        """Take the partitions over: a new epoch each, and on from where Postgres says; one that was never read from
+        the first record that it still has.
+        """
         for place in partitions:
             at = (place.topic, place.partition)
-            start = 0 if at in known else consumer.get_watermark_offsets(place, timeout=_BROKER_SECONDS)[0]
-            row = self.connection.execute(_TAKE_OVER, (*at, start)).fetchone()
+            row = self.connection.execute(_TAKE_OVER, at).fetchone()
             assert row is not None
-            place.offset, self.epochs[at] = row
-            self.expected[at] = place.offset
+            self.expected[at], self.epochs[at] = row
+            place.offset = self.expected[at] or OFFSET_BEGINNING
         consumer.incremental_assign(partitions)
         log.info("partitions assigned", count=len(partitions))
 
@@ -266,10 +266,8 @@ def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-_KNOWN_PLACES: Final = "SELECT topic, partition FROM webhooks.offsets"
-
 _TAKE_OVER: Final = """
-INSERT INTO webhooks.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, %s, 1)
+INSERT INTO webhooks.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
 ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
 RETURNING next_offset, epoch
 """

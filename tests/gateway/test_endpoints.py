@@ -142,6 +142,27 @@ def test_what_is_not_taken(client: Client, body: dict[str, Any], code: str, fiel
         assert is_problem(changed)["type"] == "/problems/endpoint_url"
 
 
+@pytest.mark.parametrize("card", ["4242424242424242", "3782-8224-6310-005", "6011 1111 1111 1117"])
+def test_card_numbers_are_refused_here_too_and_kept_nowhere(
+    client: Client, database: psycopg.Connection, card: str
+) -> None:
+    endpoint = made(client)
+    answers = [
+        client.post(ENDPOINTS, {"url": f"https://shop.example/{card}"}),
+        client.post(ENDPOINTS, {"url": URL, "event_types": [card]}),
+        client.post(ENDPOINTS, {"url": URL}, key=card),
+        client.http.patch(where(endpoint), json={"url": f"https://shop.example/?card={card}"}),
+        client.post(f"{where(endpoint)}/test", {"note": card}),
+        client.post(f"{where(endpoint)}/replay?since={card}"),
+        client.get(f"{where(endpoint)}/deliveries", event_type=card),
+        client.get(f"{ENDPOINTS}/{card}"),
+    ]
+    assert [is_problem(answer)["type"] for answer in answers] == ["/problems/card_data"] * len(answers)
+    for table in ("webhooks.endpoints", "webhooks.events", "gateway.requests"):
+        rows = database.execute(f"SELECT stored::text FROM {table} AS stored".encode()).fetchall()
+        assert not [row for row in rows if card in row[0]]
+
+
 def test_an_endpoint_is_changed_in_part_disabled_and_enabled(client: Client, database: psycopg.Connection) -> None:
     endpoint = made(client)
     path = where(endpoint)
