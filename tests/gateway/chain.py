@@ -7,12 +7,13 @@ The stages themselves have their own tests; here they would only be in the way o
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 import psycopg
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.postgres.rows import Arrival, Books
 from connectors.provider import Answer, report_of
@@ -89,7 +90,7 @@ class Chain:
         ends = []
         for partition in found:
             place = TopicPartition(topics.INTAKE, partition)
-            place.offset = consumer.get_watermark_offsets(place, timeout=10)[1]
+            place.offset = _end(consumer, place)
             ends.append(place)
         consumer.assign(ends)
         return consumer
@@ -179,3 +180,17 @@ _AUTHORIZATIONS: Final[dict[str, Callable[[AuthorizeRequest], Answer | None]]] =
     ACTION: lambda _: Answer(outcome=Outcome.REQUIRES_ACTION, next_action=NextAction(url="https://bank.example/3ds")),
     SILENT: lambda _: None,
 }
+
+
+def _end(consumer: Consumer, place: TopicPartition) -> int:
+    """The partition's end. Just created, it may have no leader yet, whatever the metadata say."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            end: int = consumer.get_watermark_offsets(place, timeout=10)[1]
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.NOT_LEADER_FOR_PARTITION or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return end

@@ -166,7 +166,7 @@ def test_a_large_webhook_is_taken_and_a_larger_one_is_not(running: Running) -> N
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body_too_large")
 
 
-@pytest.mark.parametrize("provider", ["adyen", "Stripe", "../stripe", "x" * 300])
+@pytest.mark.parametrize("provider", ["nobody", "Stripe", "../stripe", "x" * 300])
 def test_an_unknown_provider_is_404(running: Running, provider: str) -> None:
     assert httpx.post(f"{running.url}/webhooks/{provider}", content=b"{}").status_code == 404
 
