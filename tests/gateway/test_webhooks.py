@@ -97,7 +97,7 @@ def test_forged_stale_and_unsigned_are_refused_and_counted(running: Running, cli
         (body, {"Stripe-Signature": "x"}, "malformed_signature"),
         (body, sign(body, "whsec_of_somebody_else"), "wrong_signature"),
         (body, sign(body, at=time.time() - 301), "stale"),
-        (body, sign(body, at=time.time() + 302), "stale"),
+        (body, sign(body, at=time.time() + 600), "stale"),
         (body.replace(b"1050", b"1051"), signed, "wrong_signature"),
         (body + b" ", signed, "wrong_signature"),
     ]
