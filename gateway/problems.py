@@ -207,6 +207,9 @@ UNKNOWN_WEBHOOK_PROVIDER: Final = _kind(
 SIGNATURE_INVALID: Final = _kind(
     400, "signature_invalid", "The signature does not verify", "Check the signing secret and the clock (300 s)."
 )
+WEBHOOK_UNAUTHENTICATED: Final = _kind(
+    401, "webhook_unauthenticated", "Wrong credentials", "Check the user name and password of the webhook."
+)
 EVENT_INVALID: Final = _kind(400, "event_invalid", "The event cannot be read", "Send the provider's event as it is.")
 
 # Webhooks to merchants

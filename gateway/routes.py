@@ -237,8 +237,8 @@ _OTHERS: Final = (
     ApiRoute(
         "POST", "/webhooks/{provider}", "receiveWebhook", webhooks.receive, "Take a provider's webhook",
         {200: (ReceivedOut, "Kept for good; do not deliver again.")}, tag="webhooks",
-        kinds=(problems.SIGNATURE_INVALID, problems.EVENT_INVALID, problems.UNKNOWN_WEBHOOK_PROVIDER,
-               problems.BODY_TOO_LARGE, problems.UNSUPPORTED_ENCODING),
+        kinds=(problems.SIGNATURE_INVALID, problems.WEBHOOK_UNAUTHENTICATED, problems.EVENT_INVALID,
+               problems.UNKNOWN_WEBHOOK_PROVIDER, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_ENCODING),
     ),
     ApiRoute("GET", "/health", "health", health.health, "The process runs",
              {200: (HealthOut, "It does.")}, tag="operations"),

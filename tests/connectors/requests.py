@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
+
+import msgspec
 
 from pipeline import clock, ids
 from pipeline.messages.requests import (
@@ -15,6 +17,8 @@ from pipeline.messages.requests import (
     VoidRequest,
 )
 from pipeline.messages.values import CaptureMethod, Operation, PaymentMethod
+
+AnyRequest = TypeVar("AnyRequest", bound=ProviderRequest)
 
 _KINDS: dict[str, type[ProviderRequest]] = {
     "attempt": AuthorizeRequest,
@@ -99,6 +103,11 @@ def refund(
         currency=currency,
         reason=reason,
     )
+
+
+def again(request: AnyRequest) -> AnyRequest:
+    """The same operation, sent again because a look-up found nothing."""
+    return msgspec.structs.replace(request, request_id=ids.request_id(request.subject_id, type(request).__name__, 1))
 
 
 def lookup(request: ProviderRequest, *, reference: str | None = None, operation_reference: str | None = None) -> Any:

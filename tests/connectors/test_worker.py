@@ -355,8 +355,12 @@ def test_after_a_crash_a_provider_that_is_gone_is_not_proof_that_nothing_was_don
             fresh = authorizations(bench, 1)[0]
             bench.send(fresh)
             (never_sent,) = [r for r in bench.reports(1) if r.subject_id == fresh.subject_id]
+            again = requests.again(authorizations(bench, 1)[0])
+            bench.send(again)
+            (sent_again,) = [r for r in bench.reports(1) if r.subject_id == again.subject_id]
     assert {report.outcome for report in charged} == {Outcome.UNKNOWN}
     assert never_sent.outcome is Outcome.TEMPORARY_FAILURE
+    assert sent_again.outcome is Outcome.UNKNOWN, "the look-up that found nothing may have been wrong"
 
 
 @pytest.mark.stack

@@ -99,7 +99,7 @@ def test_forged_stale_and_unsigned_are_refused_and_counted(running: Running, cli
         (body, {"Stripe-Signature": "x"}, "malformed_signature"),
         (body, sign(body, "whsec_of_somebody_else"), "wrong_signature"),
         (body, sign(body, at=time.time() - 301), "stale"),
-        (body, sign(body, at=time.time() + 302), "stale"),
+        (body, sign(body, at=time.time() + 600), "stale"),
         (body.replace(b"1050", b"1051"), signed, "wrong_signature"),
         (body + b" ", signed, "wrong_signature"),
     ]
@@ -170,7 +170,7 @@ def test_a_large_webhook_is_taken_and_a_larger_one_is_not(running: Running) -> N
     assert (answer.status_code, answer.json()["type"]) == (413, "/problems/body_too_large")
 
 
-@pytest.mark.parametrize("provider", ["adyen", "Stripe", "../stripe", "x" * 300])
+@pytest.mark.parametrize("provider", ["nobody", "Stripe", "../stripe", "x" * 300])
 def test_an_unknown_provider_is_404(running: Running, provider: str) -> None:
     assert httpx.post(f"{running.url}/webhooks/{provider}", content=b"{}").status_code == 404
 
