@@ -14,9 +14,9 @@ Json = dict[str, Any]
 
 
 async def recovery_points(services: Services, target: Target, operation_id: str) -> Json:
-    """The operation's furthest point and all it has reached, as the API shows them."""
+    """The operation's furthest point and all it has reached, as the API shows them; nothing while it is accepted."""
     operation = progress(item.written for item in await facts_of(services, target)).get(operation_id)
-    return points(operation) if operation else {"recovery_point": None, "recovery_points": {}}
+    return points(operation) if operation else {}
 
 
 async def facts_of(services: Services, target: Target) -> list[Known]:
