@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -89,16 +90,22 @@ class System:
 @pytest.fixture(scope="package")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The system, up; gone afterwards, with every process and all data."""
-    home = tmp_path_factory.mktemp("system")
+    with running(tmp_path_factory.mktemp("system")) as made:
+        yield made
+
+
+@contextmanager
+def running(home: Path) -> Iterator[System]:
+    """A system under that home. Tests that count all there is in the books need one of their own."""
     bare = System(home, Settings(_env_file=None), "")
-    os.environ["PAYMENTS_PARTITIONS"] = "3"
-    try:
-        bare.command("up")
-        settings = Settings(_env_file=(home / "stack.env", home / "local.env"))
-        yield System(home, settings, create_key(settings.reveal("postgres_gateway_url"), MERCHANT))
-    finally:
-        os.environ.pop("PAYMENTS_PARTITIONS")
-        bare.command("down", "--wipe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAYMENTS_PARTITIONS", "3")
+        try:
+            bare.command("up")
+            settings = Settings(_env_file=(home / "stack.env", home / "local.env"))
+            yield System(home, settings, create_key(settings.reveal("postgres_gateway_url"), MERCHANT))
+        finally:
+            bare.command("down", "--wipe")
 
 
 def until(true: Any, what: str, seconds: float = 60) -> None:

@@ -8,16 +8,24 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.settings import PROJECT
-from tests.system.conftest import System, until
+from tests.system.conftest import System, running, until
 from tests.system.test_chain import WAIT, Calls
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system whose provider and books have these tests' payments only."""
+    with running(tmp_path_factory.mktemp("reconciled")) as made:
+        yield made
 
 
 def reconcile(system: System, report: Path, *options: str) -> tuple[int, dict[str, Any]]:
