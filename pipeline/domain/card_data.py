@@ -12,6 +12,11 @@ import unicodedata
 from typing import Final
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_TIME: Final = re.compile(
+    r"(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"[Tt ](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?(?:[Zz]|[+\- ](?:[01][0-9]|2[0-3]):[0-5][0-9])?(?![0-9])"
+)
+"""RFC 3339; a `+` that a query's decoding made a blank is read as one."""
 _INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 _GROUPED: Final = re.compile(r"[0-9](?:[\s\-._/\\,:;|*+()\[\]]{0,3}[0-9])*")
 _GROUP: Final = re.compile(r"[0-9]+")
@@ -46,7 +51,7 @@ def contains_pan(text: str) -> bool:
     """Whether a card number stands in `text`, whole or in groups, in any script's digits."""
     if sum(map(str.isdecimal, text)) < _SHORTEST:
         return False
-    plain = _UUID.sub("u", _plain(text))
+    plain = _without_ids_and_times(_plain(text))
     return any(_is_pan_in(match[0]) for match in _GROUPED.finditer(plain))
 
 
@@ -59,7 +64,7 @@ def bytes_may_contain_card_data(data: bytes) -> bool:
     """Whether bytes of any format may hold card data. Stricter than for text: beside a number, a format's own bytes
     (Avro's lengths) can look like digits, so a card number is looked for at every place in a run of digits.
     """
-    text = _UUID.sub("u", _plain(data.decode(errors="replace")))
+    text = _without_ids_and_times(_plain(data.decode(errors="replace")))
     if _contains_verification_code(text):
         return True
     return any(_is_pan_anywhere(match[0]) for match in _GROUPED.finditer(text))
@@ -77,6 +82,10 @@ def _plain(text: str) -> str:
         return text
     folded = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
     return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in folded)
+
+
+def _without_ids_and_times(plain: str) -> str:
+    return _TIME.sub("t", _UUID.sub("u", plain))
 
 
 def _is_pan_in(grouped: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from time import perf_counter
 from typing import Any
 from uuid import UUID
@@ -61,6 +62,9 @@ WRITTEN = (
 )
 
 
+offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+
 def grouped(pan: str, separator: str) -> str:
     return separator.join(pan[i : i + 4] for i in range(0, len(pan), 4))
 
@@ -98,6 +102,19 @@ def test_a_uuid_whose_digits_satisfy_luhn_is_none_either() -> None:
 @given(st.datetimes())
 def test_a_time_is_no_card_number(moment: Any) -> None:
     assert not contains_pan(moment.isoformat())
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=offsets), st.sampled_from("T "))
+def test_a_time_with_an_offset_is_none_either(moment: datetime, separator: str) -> None:
+    """Nor when a query's decoding made its `+` a blank."""
+    text = moment.isoformat(separator)
+    assert not contains_card_data(text)
+    assert not contains_card_data(text.replace("+", " "))
+
+
+def test_a_card_number_beside_a_time_is_found() -> None:
+    assert contains_pan("2026-11-23T15:54:00.123456+00:00 4242424242424242")
+    assert contains_pan("4242-42-42T42:42:42.4242424242424242"), "no time has such a month"
 
 
 @given(st.integers(1_400_000_000_000, 1_999_999_999_999))

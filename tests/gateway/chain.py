@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from connectors.postgres.rows import Arrival, Books
 from connectors.provider import Answer, report_of
 from pipeline import clock, topics
-from pipeline.codec import Codec, Registry
+from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain import retry
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.decision import Schedule
@@ -108,7 +108,10 @@ class Chain:
         message = self._consumer.poll(0.02)
         if message is None or message.error():
             return
-        record = self._codec.decode(message.value())
+        try:
+            record = self._codec.decode(message.value())
+        except CodecError:
+            return  # other tests write what no one can read
         assert isinstance(record, Input)
         if isinstance(record, Command) and not record.merchant_id.startswith(self.prefix):
             return
