@@ -104,7 +104,7 @@ def test_a_time_is_no_card_number(moment: Any) -> None:
     assert not contains_pan(moment.isoformat())
 
 
-@given(st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=offsets), st.sampled_from("T "))
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2099, 12, 31), timezones=offsets), st.sampled_from("T "))  # noqa: DTZ001
 def test_a_time_with_an_offset_is_none_either(moment: datetime, separator: str) -> None:
     """Nor when a query's decoding made its `+` a blank."""
     text = moment.isoformat(separator)
