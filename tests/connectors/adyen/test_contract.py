@@ -10,8 +10,9 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from connectors.adyen.client import DAY, AdyenProvider, Timeouts
+from connectors.adyen.client import DAY, AdyenProvider
 from connectors.provider import Answer
+from connectors.transport import Timeouts
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome
 from tests.connectors import contract, requests
