@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         None, description="PEM file of the authorities they must lead to; the public ones without it"
     )
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
+    provider_rates: str = Field(
+        "", description="calls a second per provider and worker, such as stripe=90,paypal=25; no limit without one"
+    )
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
     provider_rules: Path = PROJECT / "pipeline" / "policies" / "providers.toml"
