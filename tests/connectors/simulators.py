@@ -24,11 +24,11 @@ ADYEN = {
 }
 """What Adyen's part and its receiver agree on."""
 PAYPAL = {
-    "PAYMENTS_PAYPAL_CLIENT_ID": "paypal_simulated",
-    "PAYMENTS_PAYPAL_CLIENT_SECRET": "paypal_secret_simulated",
-    "PAYMENTS_PAYPAL_WEBHOOK_IDS": "1JE4291016473214C",
+    "PAYMENTS_PAYPAL_CLIENT_ID": "paypal_client",
+    "PAYMENTS_PAYPAL_CLIENT_SECRET": "paypal_simulated",
+    "PAYMENTS_PAYPAL_WEBHOOK_IDS": "8PT597110X687430L",
 }
-"""The same for PayPal."""
+"""What PayPal's part and its client and receiver agree on."""
 
 
 @dataclass(frozen=True, slots=True)
