@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import threading
 import time
 import zlib
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,10 +24,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from connectors.simulator.paypal.certificates import HOST
+from connectors.paypal import settlement
+from connectors.settlement.report import Origin
+from connectors.simulator.paypal.certificates import HOST, Certificates
 from connectors.simulator.paypal.errors import ISSUES
 from connectors.simulator.paypal.methods import RESPONSES, Method, Outcome, Stage, method_of
 from connectors.simulator.paypal.records import References
+from pipeline.messages.settlement import LineKind
 from tests.connectors.simulators import PAYPAL, Simulator, simulator
 
 CLIENT = (PAYPAL["PAYMENTS_PAYPAL_CLIENT_ID"], PAYPAL["PAYMENTS_PAYPAL_CLIENT_SECRET"])
@@ -128,6 +133,7 @@ class PayPal:
         return name
 
     def capture(self, held: str, value: str | None = None, **fields: Any) -> httpx.Response:
+        """Without a value, what is left."""
         return self.post(f"/v2/payments/authorizations/{held}/capture", {**amount(value), **fields})
 
     def refund(self, made: str, value: str | None = None, **fields: Any) -> httpx.Response:
@@ -731,6 +737,54 @@ def test_disputed_and_reversed_captures(paypal: PayPal) -> None:
     assert paypal.inbox.one("CUSTOMER.DISPUTE.CREATED")["dispute_amount"]["value"] == "10.00"
     assert paypal.inbox.one("PAYMENT.CAPTURE.REVERSED")["amount"]["value"] == "10.00"
     assert paypal.get(f"/v2/payments/captures/{made}").json()["status"] == "REFUNDED"
+
+
+# The report
+
+
+def test_the_settlement_report_can_be_reconciled(paypal: PayPal) -> None:
+    held = paypal.authorized(value="1000", currency="JPY")
+    made = paypal.capture(held).json()["id"]
+    refund = paypal.refund(paypal.captured(), "4.00").json()["id"]
+    dispute = paypal.control(f"captures/{paypal.captured()}/dispute")["id"]
+    paypal.control(f"disputes/{dispute}/resolve", outcome="success")
+    paypal.captured("paypal_capture_pending")
+    paypal.captured("paypal_declined_5120")
+    text = paypal.get("/_sim/paypal/settlement_report.csv").text
+    lines = list(settlement.read(io.StringIO(text), Origin("today")))
+    assert [(line.kind, line.gross, line.currency) for line in lines] == [
+        (LineKind.CHARGE, 1_000, "JPY"),
+        (LineKind.CHARGE, 1_000, "EUR"),
+        (LineKind.CHARGE, 1_000, "EUR"),
+        (LineKind.REFUND, -400, "EUR"),
+        (LineKind.DISPUTE, -1_000, "EUR"),
+        (LineKind.DISPUTE_REVERSED, 1_000, "EUR"),
+    ]
+    first, refunded = lines[0], lines[3]
+    assert (first.operation_reference, first.payment_reference, first.payment_id) == (made, held, PAYMENT)
+    assert (first.fee, first.net) == (75, 925)
+    assert (refunded.operation_reference, refunded.payment_id) == (refund, PAYMENT)
+    assert len({line.line_id for line in lines}) == len(lines)
+
+
+def test_an_empty_report(paypal: PayPal) -> None:
+    text = paypal.get("/_sim/paypal/settlement_report.csv").text
+    assert list(settlement.read(io.StringIO(text), Origin("today"))) == []
+
+
+# The certificates
+
+
+def test_a_root_survives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "certificates" / "root.pem"
+    first, second = Certificates(path), Certificates(path)
+    assert path.read_bytes() == first.root_pem == second.root_pem
+    assert path.with_name("root.pem.key").stat().st_mode & 0o077 == 0
+    assert first.id != second.id
+    signature = first.sign("t", "now", "w", b"body")
+    assert first.verifies(signature, "t", "now", "w", b"body")
+    assert not second.verifies(signature, "t", "now", "w", b"body")
+    assert not first.verifies("no base64", "t", "now", "w", b"body")
 
 
 # The vault
