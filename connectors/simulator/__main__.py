@@ -59,6 +59,7 @@ def _settings(asked: argparse.Namespace) -> SimulatorSettings:
             webhook_url=asked.paypal_webhook_url,
             root_certificate=asked.paypal_root_certificate,
             pending_seconds=asked.paypal_pending_seconds,
+            search_lag_seconds=asked.paypal_search_lag_seconds,
         ),
         delivery=DeliverySettings(
             concurrency=asked.webhook_concurrency,
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--paypal-webhook-url", help="where PayPal's webhooks go; none are sent without it")
     add("--paypal-root-certificate", help="file of the root that webhooks' certificates end in; made if it is missing")
     add("--paypal-pending-seconds", type=float, default=0.2, help="until what is pending, and ends by itself, ends")
+    add("--paypal-search-lag-seconds", type=int, default=0, help="until transaction search finds what was made")
     add("--seed", type=int, help="makes ids and disorder repeatable")
     return parser
 

@@ -81,6 +81,8 @@ class PayPalSettings:
     """The file of the root that webhooks' certificates end in: read, or written if it is not there."""
     pending_seconds: float = 0.2
     """Until what is pending, and ends by itself, ends."""
+    search_lag_seconds: int = 0
+    """Until transaction search finds what was made: at PayPal, up to three hours."""
     token_seconds: int = 9 * 3600
     hold_seconds: int = 29 * 24 * 3600
     order_key_seconds: int = 6 * 3600

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
@@ -23,6 +24,7 @@ from connectors.simulator.paypal.business import Business
 from connectors.simulator.paypal.errors import ISSUES, OAuthError, PayPalError
 from connectors.simulator.paypal.keys import Kept, Made
 from connectors.simulator.paypal.records import Authorization, Capture, Dispute, Order, Pending, Refund, ours
+from connectors.simulator.paypal.transactions import search
 from connectors.simulator.settings import SimulatorSettings
 
 _JSON: Final[Header] = (b"content-type", b"application/json")
@@ -48,6 +50,7 @@ class Operation(StrEnum):
     CAPTURE_REFUND = "capture_refund"
     REFUND_SHOW = "refund_show"
     DISPUTE_SHOW = "dispute_show"
+    TRANSACTION_SEARCH = "transaction_search"
     UNKNOWN = "unknown"
 
 
@@ -67,6 +70,7 @@ _PATHS: Final = [
         ("POST", rf"{_PAYMENTS}/captures/([^/]+)/refund", Operation.CAPTURE_REFUND),
         ("GET", rf"{_PAYMENTS}/refunds/([^/]+)", Operation.REFUND_SHOW),
         ("GET", r"/v1/customer/disputes/([^/]+)", Operation.DISPUTE_SHOW),
+        ("GET", r"/v1/reporting/transactions", Operation.TRANSACTION_SEARCH),
     )
 ]
 _GROUPS: Final = {
@@ -83,6 +87,7 @@ _GROUPS: Final = {
     Operation.CAPTURE_SHOW: "retrieve",
     Operation.REFUND_SHOW: "retrieve",
     Operation.DISPUTE_SHOW: "dispute",
+    Operation.TRANSACTION_SEARCH: "retrieve",
     Operation.UNKNOWN: "unknown",
 }
 """The operation in every provider's words: what faults are about. An order that is captured at once is authorized."""
@@ -226,6 +231,8 @@ class PayPalApi:
             return Answer(200, orjson.dumps(token)), None
         if request.operation is Operation.VERIFY:
             return self._verified(request), None
+        if request.operation is Operation.TRANSACTION_SEARCH:
+            return self._searched(request), None
         subject = self._done(request)
         made = None if isinstance(subject, Dispute) or request.exchange.method == "GET" else subject
         if request.met.is_call(Kind.SERVER_ERROR_AFTER):
@@ -271,6 +278,12 @@ class PayPalApi:
             made = 200
         status = made if request.exchange.method == "POST" else 200
         return Answer(status, orjson.dumps(_body(subject, base, request)))
+
+    def _searched(self, request: _Request) -> Answer:
+        """`GET /v1/reporting/transactions`. Raises PayPalError."""
+        asked = dict(parse_qsl(request.exchange.scope["query_string"].decode("latin-1")))
+        before = request.call.now - self._settings.paypal.search_lag_seconds
+        return Answer(200, orjson.dumps(search(self._account, asked, before)))
 
     def _verified(self, request: _Request) -> Answer:
         """`POST /v1/notifications/verify-webhook-signature`. Raises PayPalError."""

@@ -20,8 +20,9 @@ class Disputes:
         left = made.value - made.refunded
         if made.dispute is not None or made.pending or made.declined or not left:
             return
-        name = f"PP-D-{self._account.references.new()}"
-        dispute = Dispute(id=name, capture=made, value=left, created=call.now, updated=call.now)
+        new = self._account.references.new
+        name, pair = f"PP-D-{new()}", (new(), new())
+        dispute = Dispute(id=name, transactions=pair, capture=made, value=left, created=call.now, updated=call.now)
         made.dispute = self._account.disputes[name] = dispute
         self._account.book(Movement.DISPUTED, dispute, left, call.now, call.key)
         self._tell(EventType.DISPUTE_CREATED, dispute, call)

@@ -261,9 +261,10 @@ class Refund:
 
 @dataclass(slots=True, kw_only=True)
 class Dispute:
-    """A payer's dispute of a capture."""
+    """A payer's dispute of a capture. `transactions`: the ids of what is taken, and of what comes back if it is won."""
 
     id: str
+    transactions: tuple[str, str]
     capture: Capture
     value: int
     created: int

@@ -143,7 +143,7 @@ def approval_url(it: Order, base: str) -> str:
 def authorization(it: Authorization, base: str) -> Fields:
     """authorization-2"""
     own = f"{base}/v2/payments/authorizations/{it.id}"
-    actions = ("capture", "void", "reauthorize") if it.is_open and it.status is not AuthorizationStatus.CAPTURED else ()
+    actions = ("capture", "void") if it.is_open and it.status is not AuthorizationStatus.CAPTURED else ()
     reason = {"status_details": {"reason": "PENDING_REVIEW"}} if it.pending else {}
     return {
         "id": it.id,

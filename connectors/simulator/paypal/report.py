@@ -10,14 +10,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from connectors.simulator.paypal.account import Account
-from connectors.simulator.paypal.money import Money
-from connectors.simulator.paypal.records import Capture, Dispute, DisputeOutcome, Refund, RefundStatus
-from connectors.simulator.paypal.render import MERCHANT, fee
+from connectors.simulator.paypal.render import MERCHANT
+from connectors.simulator.paypal.transactions import Code, Transaction, transactions
 
 COLUMNS: Final = (
     "Transaction ID", "Invoice ID", "PayPal Reference ID", "PayPal Reference ID Type", "Transaction Event Code",
@@ -26,17 +24,12 @@ COLUMNS: Final = (
     "Custom Field", "Consumer ID", "Payment Tracking ID", "Store ID", "Bank Reference ID", "Credit Transactional Fee",
     "Credit Promotional Fee", "Credit Term",
 )  # fmt: skip
-_PAYMENT: Final = "T0006"
-_REFUND: Final = "T1107"
-_DISPUTED: Final = "T1201"
-_DISPUTE_WON: Final = "T1202"
-
 Row = dict[str, Any]
 
 
 def settlement(account: Account) -> str:
     """The file. Amounts of declined, pending and failed operations did not move and are not in it."""
-    rows = list(_rows(account))
+    rows = [_row(each) for each in transactions(account) if each.moves_money]
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_STRINGS if hasattr(csv, "QUOTE_STRINGS") else csv.QUOTE_MINIMAL)
     times = sorted(row["Transaction Completion Date"] for row in rows) or [_time(0)]
@@ -52,62 +45,21 @@ def settlement(account: Account) -> str:
     return out.getvalue()
 
 
-def _rows(account: Account) -> Iterator[Row]:
-    """What moved, in the order of its making within each kind."""
-    for capture in account.captures.values():
-        if not (capture.pending or capture.declined):
-            yield _capture(capture)
-    for refund in account.refunds.values():
-        if refund.status is RefundStatus.COMPLETED:
-            yield _refund(refund)
-    for dispute in account.disputes.values():
-        yield _dispute(dispute, _DISPUTED, "DR", dispute.created)
-        if dispute.outcome is DisputeOutcome.WON:
-            yield _dispute(dispute, _DISPUTE_WON, "CR", dispute.updated)
-
-
-def _capture(it: Capture) -> Row:
-    held = it.authorization
-    reference = {"PayPal Reference ID": held.id, "PayPal Reference ID Type": "TXN"} if held else {}
+def _row(it: Transaction) -> Row:
+    currency = it.money.currency
+    charged = {"Fee Debit or Credit": "DR", "Fee Amount": it.fee, "Fee Currency": currency} if it.fee else {}
     return {
-        **_row(it.id, _PAYMENT, "CR", Money(it.value, it.order.currency), it.created),
-        **reference,
+        "Transaction ID": it.id,
         "Invoice ID": it.invoice_id or "",
-        "Fee Debit or Credit": "DR",
-        "Fee Amount": fee(it),
-        "Fee Currency": it.order.currency,
-        "Custom Field": it.order.custom_id or "",
-    }
-
-
-def _refund(it: Refund) -> Row:
-    return {
-        **_row(it.id, _REFUND, "DR", Money(it.value, it.order.currency), it.updated),
-        "PayPal Reference ID": it.capture.id,
-        "PayPal Reference ID Type": "TXN",
-        "Invoice ID": it.invoice_id or "",
-        "Custom Field": it.custom_id or "",
-    }
-
-
-def _dispute(it: Dispute, code: str, side: str, at: int) -> Row:
-    """A transaction of its own, about the capture."""
-    return {
-        **_row(f"{it.id[5:-1]}{code[-1]}", code, side, Money(it.value, it.order.currency), at),
-        "PayPal Reference ID": it.capture.id,
-        "PayPal Reference ID Type": "TXN",
-    }
-
-
-def _row(name: str, code: str, side: str, money: Money, at: int) -> Row:
-    return {
-        "Transaction ID": name,
-        "Transaction Event Code": code,
-        "Transaction Initiation Date": _time(at),
-        "Transaction Completion Date": _time(at),
-        "Transaction Debit or Credit": side,
-        "Gross Transaction Amount": money.value,
-        "Gross Transaction Currency": money.currency,
+        **({"PayPal Reference ID": it.reference, "PayPal Reference ID Type": "TXN"} if it.reference else {}),
+        "Transaction Event Code": it.code.value,
+        "Transaction Initiation Date": _time(it.made),
+        "Transaction Completion Date": _time(it.updated if it.code is Code.REFUND else it.made),
+        "Transaction Debit or Credit": "CR" if it.money.value > 0 else "DR",
+        "Gross Transaction Amount": abs(it.money.value),
+        "Gross Transaction Currency": currency,
+        **charged,
+        "Custom Field": it.custom_field or "",
     }
 
 

@@ -41,6 +41,7 @@ class PayPalService:
             Mount("/v2/payments", app=self._api),
             Mount("/v1/oauth2", app=self._api),
             Mount("/v1/customer", app=self._api),
+            Mount("/v1/reporting", app=self._api),
             Route("/v1/notifications/certs/{id}", self.certificate, methods=["GET"]),
             Mount("/v1/notifications", app=self._api),
             Route("/checkoutnow", payer.page, methods=["GET", "POST"]),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import io
 import threading
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,10 +25,16 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from connectors.simulator.paypal.certificates import HOST
+from connectors.paypal import settlement
+from connectors.settlement.report import Origin
+from connectors.simulator.paypal.certificates import HOST, Certificates
 from connectors.simulator.paypal.errors import ISSUES
 from connectors.simulator.paypal.methods import RESPONSES, Method, Outcome, Stage, method_of
+from connectors.simulator.paypal.outbox import MOST_ATTEMPTS, PayPalEndpoint
 from connectors.simulator.paypal.records import References
+from connectors.simulator.settings import DeliverySettings
+from connectors.simulator.webhooks import Deliverer, Delivery
+from pipeline.messages.settlement import LineKind
 from tests.connectors.simulators import PAYPAL, Simulator, simulator
 
 CLIENT = (PAYPAL["PAYMENTS_PAYPAL_CLIENT_ID"], PAYPAL["PAYMENTS_PAYPAL_CLIENT_SECRET"])
@@ -128,6 +137,7 @@ class PayPal:
         return name
 
     def capture(self, held: str, value: str | None = None, **fields: Any) -> httpx.Response:
+        """Without a value, what is left."""
         return self.post(f"/v2/payments/authorizations/{held}/capture", {**amount(value), **fields})
 
     def refund(self, made: str, value: str | None = None, **fields: Any) -> httpx.Response:
@@ -702,6 +712,20 @@ def test_webhooks_before_the_answer(paypal: PayPal) -> None:
     assert "PAYMENT.AUTHORIZATION.CREATED" in paypal.inbox.types()
 
 
+def test_webhooks_are_given_up_after_25_attempts() -> None:
+    async def attempts() -> int:
+        deliverer = Deliverer(DeliverySettings(first_retry_seconds=0.0))
+        gone = PayPalEndpoint("http://127.0.0.1:1/", "w", "http://127.0.0.1:1", Certificates())
+        delivery = Delivery(gone, "WH-1", "PAYMENT.CAPTURE.COMPLETED", lambda: b"{}", MOST_ATTEMPTS)
+        deliverer.send([delivery])
+        assert await deliverer.drain(10)
+        assert deliverer.counts()["webhooks_failed"] == 1
+        await deliverer.close()
+        return delivery.attempts
+
+    assert asyncio.run(attempts()) == 25
+
+
 # Disputes and reversals
 
 
@@ -731,6 +755,88 @@ def test_disputed_and_reversed_captures(paypal: PayPal) -> None:
     assert paypal.inbox.one("CUSTOMER.DISPUTE.CREATED")["dispute_amount"]["value"] == "10.00"
     assert paypal.inbox.one("PAYMENT.CAPTURE.REVERSED")["amount"]["value"] == "10.00"
     assert paypal.get(f"/v2/payments/captures/{made}").json()["status"] == "REFUNDED"
+
+
+# The reports
+
+
+def test_the_settlement_report_can_be_reconciled(paypal: PayPal) -> None:
+    held = paypal.authorized(value="1000", currency="JPY")
+    made = paypal.capture(held).json()["id"]
+    refund = paypal.refund(paypal.captured(), "4.00").json()["id"]
+    dispute = paypal.control(f"captures/{paypal.captured()}/dispute")["id"]
+    paypal.control(f"disputes/{dispute}/resolve", outcome="success")
+    paypal.captured("paypal_capture_pending")
+    paypal.captured("paypal_declined_5120")
+    text = paypal.get("/_sim/paypal/settlement_report.csv").text
+    lines = list(settlement.read(io.StringIO(text), Origin("today")))
+    assert [(line.kind, line.gross, line.currency) for line in lines] == [
+        (LineKind.CHARGE, 1_000, "JPY"),
+        (LineKind.CHARGE, 1_000, "EUR"),
+        (LineKind.CHARGE, 1_000, "EUR"),
+        (LineKind.REFUND, -400, "EUR"),
+        (LineKind.DISPUTE, -1_000, "EUR"),
+        (LineKind.DISPUTE_REVERSED, 1_000, "EUR"),
+    ]
+    first, refunded = lines[0], lines[3]
+    assert (first.operation_reference, first.payment_reference, first.payment_id) == (made, held, PAYMENT)
+    assert (first.fee, first.net) == (75, 925)
+    assert (refunded.operation_reference, refunded.payment_id) == (refund, PAYMENT)
+    assert len({line.line_id for line in lines}) == len(lines)
+
+
+def test_an_empty_report(paypal: PayPal) -> None:
+    text = paypal.get("/_sim/paypal/settlement_report.csv").text
+    assert list(settlement.read(io.StringIO(text), Origin("today"))) == []
+
+
+def test_transactions_are_found_by_what_is_ours(paypal: PayPal) -> None:
+    held = paypal.authorized()
+    made = paypal.capture(held, "6.00", invoice_id="mine").json()["id"]
+    today = datetime.now(UTC)
+    asked = {"start_date": (today - timedelta(days=1)).isoformat(), "end_date": (today + timedelta(days=1)).isoformat()}
+    url = "/v1/reporting/transactions"
+    moved = paypal.http.get(url, params=asked).json()
+    (only,) = [each["transaction_info"] for each in moved["transaction_details"]]
+    assert (only["transaction_id"], only["paypal_reference_id"], only["invoice_id"]) == (made, held, "mine")
+    assert (only["transaction_status"], only["transaction_amount"]["value"]) == ("S", "6.00")
+    every = paypal.http.get(url, params={**asked, "balance_affecting_records_only": "N"}).json()
+    assert every["total_items"] == 2
+    assert {each["transaction_info"]["custom_field"] for each in every["transaction_details"]} == {OURS}
+    second = paypal.http.get(url, params={**asked, "balance_affecting_records_only": "N", "page_size": 1, "page": 2})
+    assert [each["transaction_info"]["transaction_id"] for each in second.json()["transaction_details"]] == [made]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"start_date": None}, "MISSING_REQUIRED_PARAMETER"),
+        ({"start_date": "yesterday"}, "INVALID_PARAMETER_SYNTAX"),
+        ({"start_date": "2026-01-01T00:00:00"}, "INVALID_PARAMETER_SYNTAX"),
+        ({"end_date": "2026-02-02T00:00:00Z"}, "INVALID_PARAMETER_VALUE"),
+        ({"page_size": "501"}, "INVALID_PARAMETER_VALUE"),
+        ({"page": "0"}, "INVALID_PARAMETER_VALUE"),
+    ],
+)
+def test_searches_that_make_no_sense(paypal: PayPal, change: dict[str, str | None], expected: str) -> None:
+    asked = {"start_date": "2026-01-01T00:00:00Z", "end_date": "2026-02-01T00:00:00Z", **change}
+    given = {name: value for name, value in asked.items() if value is not None}
+    assert issue(paypal.http.get("/v1/reporting/transactions", params=given)) == (400, expected)
+
+
+# The certificates
+
+
+def test_a_root_survives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "certificates" / "root.pem"
+    first, second = Certificates(path), Certificates(path)
+    assert path.read_bytes() == first.root_pem == second.root_pem
+    assert path.with_name("root.pem.key").stat().st_mode & 0o077 == 0
+    assert first.id != second.id
+    signature = first.sign("t", "now", "w", b"body")
+    assert first.verifies(signature, "t", "now", "w", b"body")
+    assert not second.verifies(signature, "t", "now", "w", b"body")
+    assert not first.verifies("no base64", "t", "now", "w", b"body")
 
 
 # The vault
