@@ -23,6 +23,7 @@ from pipeline.messages.commands import (
     Authorize,
     Capture,
     Command,
+    CompleteAction,
     CreateIntent,
     Refund,
     RetryNow,
@@ -30,6 +31,7 @@ from pipeline.messages.commands import (
     Void,
 )
 from pipeline.messages.facts import (
+    ActionCompleted,
     ActionRequired,
     AttemptDeclined,
     AttemptStarted,
@@ -81,12 +83,15 @@ class Kind(StrEnum):
     SET_METHOD = "set_method"
     AUTHORIZE = "authorize"
     RETRY_NOW = "retry_now"
+    COMPLETE_ACTION = "complete_action"
     VOID = "void"
     CAPTURE = "capture"
     REFUND = "refund"
     APPROVED = "approved"
     DECLINED = "declined"
     ACTION = "action"
+    ACTED = "acted"
+    """The provider tells by itself that it goes on: the customer has acted."""
     UNRESOLVED = "unresolved"
     NOT_FOUND = "not_found"
     LATE_APPROVAL = "late_approval"
@@ -120,8 +125,11 @@ class AttemptStatus(StrEnum):
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One immutable try: what was sent never changes, only its outcome becomes known. `generation` counts its
-    recovery timers, `checks` the questions after it was given up. `barred`: the card must not be tried again.
+    """One immutable try: what was sent never changes, only its outcome becomes known. `generation` counts its timers,
+    `checks` the questions after it was given up. `barred`: the card must not be tried again.
+
+    `resumed` is the generation in which the customer's return set it going again, 0 when it never did; `returned_early`
+    that the return was told of before the action. `action_due` is when the customer's time ends, whatever they send.
     """
 
     attempt_id: str
@@ -137,6 +145,17 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     reviewed: bool = False
     checks: int = 0
     provider_reference: str | None = None
+    resumed: int = 0
+    returned_early: bool = False
+    action_due: int = 0
+    action_result: str | None = None
+    heard: tuple[str, ...] = ()
+    """The reports on the customer's action that have had their effect: said again, they have none."""
+
+    @property
+    def asked(self) -> int:
+        """How many answers of the provider it has waited for in vain since it was last set going, and one."""
+        return self.generation - self.resumed
 
 
 class AuthorizationState(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +258,7 @@ _COMMAND_KINDS: Final[dict[type[Input], Kind]] = {
     SetMethod: Kind.SET_METHOD,
     Authorize: Kind.AUTHORIZE,
     RetryNow: Kind.RETRY_NOW,
+    CompleteAction: Kind.COMPLETE_ACTION,
     Void: Kind.VOID,
     Capture: Kind.CAPTURE,
     Refund: Kind.REFUND,
@@ -264,11 +284,23 @@ def _report_kind(state: AuthorizationState, report: ProviderReport) -> Kind:
     if attempt is None:
         return Kind.STALE
     if attempt.status is AttemptStatus.OPEN:
-        return _REPORT_KINDS[report.outcome]
+        return _open_kind(attempt, report)
     if attempt.status is AttemptStatus.GIVEN_UP:
         return _given_up_kind(attempt, report)
     late = attempt.status is AttemptStatus.CLOSED and report.outcome is Outcome.APPROVED
     return Kind.LATE_APPROVAL if late else Kind.STALE
+
+
+def _open_kind(attempt: Attempt, report: ProviderReport) -> Kind:
+    """A webhook that asks for an action is older than the customer's return."""
+    by_webhook = report.source is ReportSource.WEBHOOK
+    if report.report_id in attempt.heard:
+        return Kind.STALE
+    if by_webhook and report.outcome is Outcome.PENDING:
+        return Kind.ACTED
+    if by_webhook and report.outcome is Outcome.REQUIRES_ACTION and attempt.resumed:
+        return Kind.STALE
+    return _REPORT_KINDS[report.outcome]
 
 
 def _given_up_kind(attempt: Attempt, report: ProviderReport) -> Kind:
@@ -590,11 +622,16 @@ def _fact_failed(
 
 
 def _action(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
-    """The customer has to act: the attempt waits for the webhook, at most until the action expires."""
+    """The customer has to act: the attempt waits for their return or the webhook, at most until the action expires. An
+    action asked for again, after they returned, expires when the first one does: returning buys no time.
+    """
     state, report, attempt = _reported(state, item)
+    attempt = _hear(attempt, report)
     if state.status is Status.REQUIRES_ACTION:
-        return Decision(state)
+        return Decision(_with_attempt(state, attempt))
     draft = _draft(state, item, attempt)
+    if attempt.returned_early:
+        return draft.done(_resume(state, attempt, draft, schedule))
     draft.fact(
         ActionRequired,
         attempt.operation_id,
@@ -602,15 +639,62 @@ def _action(state: AuthorizationState, item: Input, schedule: Schedule) -> Resul
         provider_reference=attempt.provider_reference,
         next_action=report.next_action,
     )
-    waiting = replace(attempt, generation=attempt.generation + 1)
+    waiting = replace(
+        attempt,
+        generation=attempt.generation + 1,
+        action_due=attempt.action_due or draft.at + schedule.action_expiry,
+        action_result=None,
+    )
     draft.timer(
         TimerKind.ACTION_EXPIRY,
         attempt.attempt_id,
         Operation.AUTHORIZE,
         waiting.generation,
-        draft.at + schedule.action_expiry,
+        max(waiting.action_due, draft.at),
     )
     return draft.done(_with_attempt(state, waiting, Status.REQUIRES_ACTION))
+
+
+def _hear(attempt: Attempt, report: ProviderReport) -> Attempt:
+    return replace(attempt, heard=remember(attempt.heard, report.report_id))
+
+
+def _complete_action(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """The customer is back: the outcome belongs to the command that says so."""
+    assert isinstance(item, CompleteAction)
+    attempt = state.current
+    assert attempt is not None
+    draft = _draft(state, item, attempt)
+    attempt = replace(attempt, operation_id=item.command_id, action_result=item.result)
+    return draft.done(_resume(state, attempt, draft, schedule))
+
+
+def _acted(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """The provider says that the customer acted, and waits for us."""
+    state, report, attempt = _reported(state, item)
+    draft = _draft(state, item, attempt)
+    return draft.done(_resume(state, _hear(attempt, report), draft, schedule))
+
+
+def _acted_early(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
+    """The webhook overtook the answer that asks for the action, or the look-up that is under way: remember it."""
+    state, report, attempt = _reported(state, item)
+    heard = _with_attempt(state, replace(_hear(attempt, report), returned_early=True))
+    return Decision(heard) if attempt.resumed else _unresolved(heard, item, schedule)
+
+
+def _resume(state: AuthorizationState, attempt: Attempt, draft: Draft, schedule: Schedule) -> AuthorizationState:
+    """Ask the provider at once; the recovery timer asks again, with the same result, until it has answered."""
+    draft.fact(
+        ActionCompleted,
+        attempt.operation_id,
+        attempt_id=attempt.attempt_id,
+        provider_reference=attempt.provider_reference,
+    )
+    _look_up(state, attempt, draft)
+    attempt = replace(attempt, generation=attempt.generation + 1, resumed=attempt.generation, returned_early=False)
+    _recovery_timer(attempt, draft, schedule.recovery[0])
+    return _with_attempt(state, attempt, Status.AUTHORIZING)
 
 
 def _unresolved(state: AuthorizationState, item: Input, schedule: Schedule) -> Result:
@@ -646,17 +730,17 @@ def _recovery_due(state: AuthorizationState, item: Input, schedule: Schedule) ->
     attempt = state.current
     assert attempt is not None
     draft = _draft(state, item)
-    if attempt.generation > len(schedule.recovery):
+    if attempt.asked > len(schedule.recovery):
         draft.fact(
             ReviewNeeded,
             attempt.operation_id,
             operation=Operation.AUTHORIZE,
             subject_id=attempt.attempt_id,
-            detail=f"no outcome after {attempt.generation - 1} look-ups",
+            detail=f"no outcome after {attempt.asked - 1} look-ups",
         )
         return draft.done(_with_attempt(state, replace(attempt, reviewed=True), Status.NEEDS_REVIEW))
     _look_up(state, attempt, draft)
-    delay = schedule.recovery[min(attempt.generation, len(schedule.recovery) - 1)]
+    delay = schedule.recovery[min(attempt.asked, len(schedule.recovery) - 1)]
     attempt = replace(attempt, generation=attempt.generation + 1)
     _recovery_timer(attempt, draft, delay)
     return draft.done(_with_attempt(state, attempt))
@@ -672,6 +756,7 @@ def _look_up(state: AuthorizationState, attempt: Attempt, draft: Draft) -> None:
         amount=state.amount,
         currency=state.currency,
         merchant_reference=state.merchant_reference,
+        action_result=attempt.action_result,
     )
 
 
@@ -833,12 +918,14 @@ class Row:
     set_method: Rule
     authorize: Rule
     retry_now: Rule
+    complete_action: Rule
     void: Rule
     capture: Rule
     refund: Rule
     approved: Rule
     declined: Rule
     action: Rule
+    acted: Rule
     unresolved: Rule
     not_found: Rule
     late_approval: Rule
@@ -866,6 +953,7 @@ _in_progress = _refuse(RejectionReason.AUTHORIZATION_IN_PROGRESS, "an authorizat
 _held = _refuse(RejectionReason.ALREADY_AUTHORIZED, "the payment is authorized")
 _no_hold = _refuse(RejectionReason.NOT_AUTHORIZED, "the payment is not authorized")
 _no_retry = _refuse(RejectionReason.NO_RETRY_PENDING, "no retry is pending")
+_no_action = _refuse(RejectionReason.NO_ACTION_PENDING, "no action of the customer is awaited")
 _canceled = _refuse(RejectionReason.PAYMENT_CANCELED, "the payment was canceled")
 _failed = _refuse(RejectionReason.PAYMENT_FAILED, "the payment failed; a new method revives it")
 _review = _refuse(RejectionReason.NEEDS_REVIEW, "the outcome of an attempt is unknown and under review")
@@ -888,72 +976,74 @@ TABLE: Final[dict[Status, Row]] = {
     Status.REQUIRES_METHOD: Row(
         create=_exists, set_method=_set_method,
         authorize=_authorize_needs_method(RejectionReason.METHOD_REQUIRED, "set a payment method first"),
-        retry_now=_no_retry, void=_cancel, capture=_no_hold, refund=_no_hold,
-        approved=_ignore, declined=_ignore, action=_ignore, unresolved=_ignore, not_found=_ignore,
-        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore,
-        recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
+        retry_now=_no_retry, complete_action=_no_action, void=_cancel, capture=_no_hold, refund=_no_hold,
+        approved=_ignore, declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore,
+        not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
+        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore, stale=_ignore,
+        foreign=_forward,
     ),
     Status.REQUIRES_AUTHORIZATION: Row(
-        create=_exists, set_method=_set_method, authorize=_authorize, retry_now=_no_retry, void=_cancel,
-        capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_set_method, authorize=_authorize, retry_now=_no_retry,
+        complete_action=_no_action, void=_cancel, capture=_no_hold, refund=_no_hold, approved=_ignore,
+        declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.AUTHORIZING: Row(
         create=_exists, set_method=_in_progress, authorize=_in_progress, retry_now=_in_progress,
-        void=_in_progress, capture=_no_hold, refund=_no_hold, approved=_approved, declined=_declined,
-        action=_action, unresolved=_unresolved, not_found=_not_found, late_approval=_late_approval, **_GIVEN_UP,
-        retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_recovery_due,
-        action_expired=_ignore, stale=_ignore, foreign=_forward,
+        complete_action=_in_progress, void=_in_progress, capture=_no_hold, refund=_no_hold, approved=_approved,
+        declined=_declined, action=_action, acted=_acted_early, unresolved=_unresolved, not_found=_not_found,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_ignore, recovery_due=_recovery_due, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.REQUIRES_ACTION: Row(
-        create=_exists, set_method=_in_progress, authorize=_in_progress, retry_now=_in_progress, void=_cancel,
-        capture=_no_hold, refund=_no_hold, approved=_approved, declined=_declined, action=_action,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_action_expired,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_in_progress, authorize=_in_progress, retry_now=_in_progress,
+        complete_action=_complete_action, void=_cancel, capture=_no_hold, refund=_no_hold, approved=_approved,
+        declined=_declined, action=_action, acted=_acted, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_ignore, recovery_due=_ignore, action_expired=_action_expired, stale=_ignore,
+        foreign=_forward,
     ),
     Status.DECLINED: Row(
-        create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now, void=_cancel,
-        capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_planned,
-        retry_abandoned=_abandoned, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now,
+        complete_action=_no_action, void=_cancel, capture=_no_hold, refund=_no_hold, approved=_ignore,
+        declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_planned, retry_abandoned=_abandoned,
+        retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.RETRY_SCHEDULED: Row(
-        create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now, void=_cancel,
-        capture=_no_hold, refund=_no_hold, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_retry_due, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_set_method, authorize=_waiting, retry_now=_retry_now,
+        complete_action=_no_action, void=_cancel, capture=_no_hold, refund=_no_hold, approved=_ignore,
+        declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_retry_due, recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.NEEDS_REVIEW: Row(
-        create=_exists, set_method=_review, authorize=_review, retry_now=_review, void=_review,
-        capture=_review, refund=_review, approved=_approved, declined=_declined, action=_action,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_review, authorize=_review, retry_now=_review, complete_action=_review,
+        void=_review, capture=_review, refund=_review, approved=_approved, declined=_declined, action=_action,
+        acted=_ignore, unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP,
+        retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore,
+        action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.AUTHORIZED: Row(
-        create=_exists, set_method=_held, authorize=_held, retry_now=_held, void=_forward,
-        capture=_forward, refund=_forward, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_held, authorize=_held, retry_now=_held, complete_action=_held,
+        void=_forward, capture=_forward, refund=_forward, approved=_ignore, declined=_ignore, action=_ignore,
+        acted=_ignore, unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP,
+        retry_planned=_ignore, retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore,
+        action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.FAILED: Row(
-        create=_exists, set_method=_set_method, authorize=_declined_method, retry_now=_no_retry, void=_cancel,
-        capture=_failed, refund=_failed, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_set_method, authorize=_declined_method, retry_now=_no_retry,
+        complete_action=_failed, void=_cancel, capture=_failed, refund=_failed, approved=_ignore,
+        declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
     Status.CANCELED: Row(
-        create=_exists, set_method=_canceled, authorize=_canceled, retry_now=_canceled, void=_canceled,
-        capture=_canceled, refund=_canceled, approved=_ignore, declined=_ignore, action=_ignore,
-        unresolved=_ignore, not_found=_ignore, late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore,
-        retry_abandoned=_ignore, retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore,
-        stale=_ignore, foreign=_forward,
+        create=_exists, set_method=_canceled, authorize=_canceled, retry_now=_canceled,
+        complete_action=_canceled, void=_canceled, capture=_canceled, refund=_canceled, approved=_ignore,
+        declined=_ignore, action=_ignore, acted=_ignore, unresolved=_ignore, not_found=_ignore,
+        late_approval=_late_approval, **_GIVEN_UP, retry_planned=_ignore, retry_abandoned=_ignore,
+        retry_due=_ignore, recovery_due=_ignore, action_expired=_ignore, stale=_ignore, foreign=_forward,
     ),
 }  # fmt: skip

@@ -10,12 +10,22 @@ from typing import Final
 
 from pipeline import money, topics
 from pipeline.domain.card_data import contains_card_data
-from pipeline.messages.commands import Authorize, Capture, Command, CreateIntent, Refund, SetMethod, Void
+from pipeline.messages.commands import (
+    Authorize,
+    Capture,
+    Command,
+    CompleteAction,
+    CreateIntent,
+    Refund,
+    SetMethod,
+    Void,
+)
 from pipeline.messages.values import PaymentMethod
 
 MAX_ID: Final = 255
 MAX_MERCHANT: Final = 64
 MAX_REASON: Final = 500
+MAX_ACTION_RESULT: Final = 10_000
 MAX_METADATA_KEYS: Final = 50
 MAX_METADATA_KEY: Final = 40
 MAX_METADATA_VALUE: Final = 500
@@ -79,6 +89,8 @@ def _by_kind(command: Command) -> Iterator[Violation]:
             yield from _method(command.payment_method)
         case Capture() | Refund():
             yield from _part(command.amount)
+        case CompleteAction():
+            yield from _optional("result", command.result, MAX_ACTION_RESULT)
     if isinstance(command, Void | Refund):
         yield from _optional("reason", command.reason, MAX_REASON)
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.messages.facts import (
+    ActionCompleted,
     ActionRequired,
     AttemptDeclined,
     AttemptStarted,
@@ -316,9 +317,14 @@ def _action_required(view: PaymentView, fact: ActionRequired) -> PaymentView:
         fact.attempt_id,
         state=MoveState.REQUIRES_ACTION,
         provider_reference=fact.provider_reference,
-        next_action=fact.next_action,
+        **({"next_action": fact.next_action} if fact.next_action else {}),
     )
     return replace(view, attempts=attempts, status=PaymentStatus.REQUIRES_ACTION)
+
+
+def _action_completed(view: PaymentView, fact: ActionCompleted) -> PaymentView:
+    attempts = _attempt(view, fact.attempt_id, state=MoveState.PENDING)
+    return replace(view, attempts=attempts, status=PaymentStatus.AUTHORIZING)
 
 
 def _unresolved(view: PaymentView, fact: OutcomeUnresolved) -> PaymentView:
@@ -625,6 +631,7 @@ _APPLY: Final[dict[type[Fact], Callable[[PaymentView, Any], PaymentView]]] = {
     MethodSet: _method_set,
     AttemptStarted: _attempt_started,
     ActionRequired: _action_required,
+    ActionCompleted: _action_completed,
     OutcomeUnresolved: _unresolved,
     PaymentAuthorized: _authorized,
     AttemptDeclined: _declined,
@@ -698,6 +705,7 @@ _OPERATIONS: Final[dict[type[Fact], tuple[str, OperationState]]] = {
     MethodSet: ("SetMethod", OperationState.COMPLETED),
     AttemptStarted: ("Authorize", OperationState.STARTED),
     ActionRequired: ("Authorize", OperationState.COMPLETED),
+    ActionCompleted: ("Authorize", OperationState.STARTED),
     PaymentAuthorized: ("Authorize", OperationState.COMPLETED),
     AttemptDeclined: ("Authorize", OperationState.FAILED),
     PaymentFailed: ("Authorize", OperationState.FAILED),

@@ -77,4 +77,22 @@ class RetryNow(Command, frozen=True, kw_only=True):
     """Make the scheduled retry at once."""
 
 
-COMMANDS: tuple[type[Command], ...] = (CreateIntent, SetMethod, Authorize, Capture, Void, Refund, RetryNow)
+class CompleteAction(Command, frozen=True, kw_only=True):
+    """The customer did what was asked of them, as far as the sender knows: ask the provider what it makes of it."""
+
+    result: Annotated[
+        str | None,
+        msgspec.Meta(description="what the provider handed the customer's browser, opaque; never card data"),
+    ] = None
+
+
+COMMANDS: tuple[type[Command], ...] = (
+    CreateIntent,
+    SetMethod,
+    Authorize,
+    Capture,
+    Void,
+    Refund,
+    RetryNow,
+    CompleteAction,
+)

@@ -79,6 +79,13 @@ class ActionRequired(Fact, frozen=True, kw_only=True):
     next_action: NextAction | None = None
 
 
+class ActionCompleted(Fact, frozen=True, kw_only=True):
+    """The customer is said to have acted; the provider is being asked what it makes of it."""
+
+    attempt_id: str
+    provider_reference: str | None = None
+
+
 class OutcomeUnresolved(Fact, frozen=True, kw_only=True):
     """The provider's answer leaves the outcome open (pending, or lost after sending); it will be looked up."""
 
@@ -366,6 +373,7 @@ FACTS: tuple[type[Fact], ...] = (
     MethodSet,
     AttemptStarted,
     ActionRequired,
+    ActionCompleted,
     OutcomeUnresolved,
     PaymentAuthorized,
     AttemptDeclined,

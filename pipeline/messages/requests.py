@@ -75,6 +75,15 @@ class LookupRequest(ProviderRequest, frozen=True, kw_only=True):
     ]
     amount: Minor | None = None
     currency: str | None = None
+    action_result: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="what the provider handed the customer's browser; to be given to it, under a key of its own"
+        ),
+    ] = None
+    """The customer is back: whatever has to follow at the provider (submit the result, authorize the approved order)
+    is done by this look-up, so that made twice it is done once.
+    """
 
 
 REQUESTS: tuple[type[ProviderRequest], ...] = (

@@ -100,6 +100,7 @@ class RejectionReason(StrEnum):
     NOT_AUTHORIZED = "not_authorized"
     RETRY_SCHEDULED = "retry_scheduled"
     NO_RETRY_PENDING = "no_retry_pending"
+    NO_ACTION_PENDING = "no_action_pending"
     NETWORK_LIMIT = "network_limit"
     PAYMENT_CANCELED = "payment_canceled"
     PAYMENT_FAILED = "payment_failed"

@@ -9,7 +9,17 @@ from msgspec.structs import replace
 
 from pipeline.domain.authorization import Attempt, AttemptStatus, AuthorizationState, Status
 from pipeline.domain.capture import CaptureState, Move, MoveStatus, Phase
-from pipeline.messages.commands import Authorize, Capture, Command, CreateIntent, Refund, RetryNow, SetMethod, Void
+from pipeline.messages.commands import (
+    Authorize,
+    Capture,
+    Command,
+    CompleteAction,
+    CreateIntent,
+    Refund,
+    RetryNow,
+    SetMethod,
+    Void,
+)
 from pipeline.messages.inputs import DisputeReport, ProviderReport, TimerFired
 from pipeline.messages.routing import UnroutedEvent
 from pipeline.messages.values import (
@@ -46,6 +56,8 @@ def commands(merchant: str = "acme") -> list[Command]:
         Refund(amount=1_000, **common("refund")),
         Refund(**common("refund-all")),
         RetryNow(**common("retry")),
+        CompleteAction(**common("complete")),
+        CompleteAction(result="redirect-result", **common("complete-with")),
     ]
 
 
@@ -81,14 +93,16 @@ def unrouted_event(event_id: str = "evt_1", reference: str = "stripe:pi_1") -> U
     )
 
 
-def report(operation: Operation, outcome: Outcome, subject: str | None) -> ProviderReport:
+def report(
+    operation: Operation, outcome: Outcome, subject: str | None, source: ReportSource = ReportSource.ANSWER
+) -> ProviderReport:
     """A provider's word."""
     return ProviderReport(
         payment_id=PAYMENT,
         occurred_at=NOW,
-        report_id=f"{operation}-{outcome}-{subject}",
+        report_id=f"{operation}-{outcome}-{subject}-{source}",
         provider="stripe",
-        source=ReportSource.ANSWER,
+        source=source,
         operation=operation,
         outcome=outcome,
         subject_id=subject,

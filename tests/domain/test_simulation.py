@@ -20,6 +20,7 @@ from pipeline.domain.decision import Schedule
 from pipeline.domain.projection import apply
 from pipeline.messages.commands import Authorize, Capture, Refund, RetryNow, SetMethod, Void
 from pipeline.messages.facts import (
+    ActionCompleted,
     AuthorizationOrphaned,
     CommandRejected,
     Fact,
@@ -44,6 +45,7 @@ steps = st.lists(
         st.tuples(st.just("answer"), st.tuples(st.integers(0, 5), st.sampled_from(Outcome), st.booleans())),
         st.tuples(st.just("crash"), st.integers(0, 5)),
         st.tuples(st.just("customer"), st.booleans()),
+        st.tuples(st.just("return"), st.tuples(st.booleans(), st.integers(0, 3))),
         st.tuples(st.just("plan"), st.none()),
         st.tuples(st.just("resolve"), st.none()),
         st.tuples(st.just("again"), st.integers(0, 30)),
@@ -84,6 +86,8 @@ def play(
                 world.crash(index)
             case "customer", bool(approves):
                 world.customer(approves)
+            case "return", (bool(approves), int(told)):
+                world.customer_returns(approves, told)
             case "plan", _:
                 world.planned()
             case "resolve", _:
@@ -127,7 +131,8 @@ def wild_step(random: Random) -> tuple[str, Any]:
     """A step, weighted so that payments get far: most are authorized, many captured, some refunded."""
     what = random.choice(
         ["authorize"] * 4 + ["answer"] * 6 + ["fire"] * 2 + ["plan"] * 2
-        + ["method", "capture", "void", "refund", "retry_now", "again", "wait", "crash", "customer", "resolve"]
+        + ["method", "capture", "void", "refund", "retry_now", "again", "wait", "crash", "customer", "resolve",
+           "return"]
     )  # fmt: skip
     argument = {
         "authorize": random.choice([0, 1, 1, 2, 3]),
@@ -141,6 +146,7 @@ def wild_step(random: Random) -> tuple[str, Any]:
         ),
         "crash": random.randrange(6),
         "customer": random.random() < 0.6,
+        "return": (random.random() < 0.6, random.randrange(4)),
         "again": random.randrange(30),
         "wait": random.choice([1, 1, 1, -1]) * random.choice([1_000, 3_600_000, DAY, 20 * DAY]),
     }
@@ -153,6 +159,8 @@ def life(seed: int) -> World:
     script = [wild_step(random) for _ in range(random.randrange(5, 60))]
     if seed % 4 == 0:
         script = [("authorize", 1), ("answer", (0, Outcome.DECLINED, False)), ("plan", None), *script]
+    if seed % 4 == 1:
+        script = [("authorize", 1), ("answer", (0, Outcome.REQUIRES_ACTION, False)), *script]
     policy = random.choice(sorted(POLICIES))
     return play(random.choice(list(CaptureMethod)), script, policy, stubborn=seed % 4 == 0)
 
@@ -175,7 +183,7 @@ def test_the_seeds_meet_what_they_are_to_prove() -> None:
         longest = max(longest, max(times) - min(times))
         made = Counter(attempt.method.token for attempt in world.attempts())
         attempts = max(attempts, *made.values(), 0)
-    for kind in (AuthorizationOrphaned, OrphanReturned, HoldExpiring, ReviewResolved):
+    for kind in (ActionCompleted, AuthorizationOrphaned, OrphanReturned, HoldExpiring, ReviewResolved):
         assert met[kind] >= 5, kind.__name__
     assert longest > 60 * DAY
     assert attempts >= 15, "enough to run into a limit"

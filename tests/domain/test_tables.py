@@ -11,7 +11,7 @@ from pipeline.domain import authorization, capture
 from pipeline.domain.decision import Schedule
 from pipeline.messages.facts import CommandRejected
 from pipeline.messages.inputs import ReviewDecision
-from pipeline.messages.values import DisputeStep, Operation, Outcome, TimerKind
+from pipeline.messages.values import DisputeStep, Operation, Outcome, ReportSource, TimerKind
 from tests.domain.samples import (
     NOW,
     PAYMENT,
@@ -26,8 +26,8 @@ from tests.domain.samples import (
 SCHEDULE = Schedule()
 COMMANDS = commands()
 REPORTS = [
-    report(operation, outcome, subject)
-    for operation, outcome in product(Operation, Outcome)
+    report(operation, outcome, subject, source)
+    for operation, outcome, source in product(Operation, Outcome, ReportSource)
     for subject in ("attempt-1", "capture-1", "void-1", "refund-1", "nobody", None)
 ]
 TIMERS = [

@@ -22,7 +22,7 @@ from pipeline.domain.networks import Limit
 from pipeline.domain.postings import entry_of
 from pipeline.domain.projection import MoveState, PaymentStatus
 from pipeline.messages import Input
-from pipeline.messages.commands import CreateIntent
+from pipeline.messages.commands import CompleteAction, CreateIntent
 from pipeline.messages.facts import PaymentAuthorized
 from pipeline.messages.inputs import ProviderReport, RetryAbandoned, RetryPlanned, ReviewDecision, TimerFired
 from pipeline.messages.journal import Side
@@ -103,6 +103,8 @@ class Provider:
     declines: Sequence[Decline] = DECLINES
     waiting: dict[str, AuthorizeRequest] = field(default_factory=dict)
     """Attempts that wait for the customer, by their reference here."""
+    returned: dict[str, bool] = field(default_factory=dict)
+    """Those whose customer has acted, and whether they approve: nothing is done before the next look-up asks for it."""
 
     def execute(self, request: ProviderRequest, wish: Outcome) -> None:
         """Do what the request asks for, as far as it is wished and possible."""
@@ -151,6 +153,8 @@ class Provider:
         operation = request.operation if isinstance(request, LookupRequest) else OPERATIONS[type(request)]
         if not lookup:
             self.execute(request, wish)
+        elif (acted := f"pi_{request.subject_id}") in self.returned and acted in self.waiting:
+            self.act(acted, self.returned[acted])
         known = self.outcomes.get(request.subject_id)
         if known is None and f"pi_{request.subject_id}" in self.waiting:
             known = Outcome.REQUIRES_ACTION
@@ -167,6 +171,12 @@ class Provider:
         outcome = self.outcomes[subject]
         return self._report(
             subject, Operation.AUTHORIZE, outcome, ReportSource.WEBHOOK, f"evt-{subject}", f"pi_{subject}", at
+        )
+
+    def goes_on(self, subject: str, at: int) -> ProviderReport:
+        """The webhook that says that the customer acted."""
+        return self._report(
+            subject, Operation.AUTHORIZE, Outcome.PENDING, ReportSource.WEBHOOK, f"acted-{subject}", f"pi_{subject}", at
         )
 
     def _report(  # noqa: PLR0917
@@ -254,6 +264,19 @@ class World:
             reference = next(iter(self.provider.waiting))
             self.provider.act(reference, approves)
             self.feed(self.provider.webhook(reference.removeprefix("pi_"), self.now))
+
+    def customer_returns(self, approves: bool, told: int) -> None:
+        """The customer acts, and it is for us to go on. They come back to the merchant's page, the provider sends a
+        webhook, both, or neither.
+        """
+        waiting = next(iter(self.provider.waiting), None)
+        if waiting is not None:
+            self.provider.returned.setdefault(waiting, approves)
+            if told & 1:
+                self.feed(self.provider.goes_on(waiting.removeprefix("pi_"), self.now))
+        if told & 2:
+            number = sum(isinstance(item, CompleteAction) for item in self.log)
+            self.feed(CompleteAction(**self.command(f"complete-{number}"), result=f"result-{number}"))
 
     def planned(self) -> bool:
         """The retry stage's oldest word arrives, as late as it is."""
