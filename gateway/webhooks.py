@@ -67,6 +67,8 @@ def _without_card_data(raw: bytes) -> bytes:
 def _problem(refused: WebhookRefused) -> Problem:
     if refused.reason is Refusal.NOT_CONFIGURED:
         return problems.unavailable("the signing secret", retry_after=60)
+    if refused.reason is Refusal.UNAVAILABLE:
+        return problems.unavailable("the provider's certificate", retry_after=60)
     if refused.reason is Refusal.WRONG_CREDENTIALS:
         return Problem(problems.WEBHOOK_UNAUTHENTICATED, headers={"WWW-Authenticate": 'Basic realm="webhooks"'})
     kind = problems.EVENT_INVALID if refused.reason is Refusal.MALFORMED_BODY else problems.SIGNATURE_INVALID

@@ -69,6 +69,7 @@ def up() -> None:
     table.add_row("registry", settings.registry_url)
     table.add_row("Stripe simulator", settings.stripe_api_url)
     table.add_row("Adyen simulator", settings.adyen_api_url)
+    table.add_row("PayPal simulator", settings.paypal_api_url)
     table.add_row("logs", str(home() / "logs"))
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""`make demo`: ten payments through the whole system, shown as they happen, and checked.
+"""`make demo`: a dozen payments through the whole system, shown as they happen, and checked.
 
 Everything is real: HTTP, Kafka, the stages, Stripe's SDK against the simulator, Postgres, Debezium. The demo ends
 with 0 only if each payment came out as it should, the books sum to zero, and the provider's own book says the same
@@ -32,11 +32,12 @@ from pipeline.settings import PROJECT, Settings, home
 MERCHANT: Final = "demo"
 VISA: Final = "pm_card_visa"
 PATIENCE: Final = 45.0
-SHOWN: Final = (topics.COMMANDS, topics.INTAKE, topics.requests("stripe"), topics.EVENTS, topics.JOURNAL)
+REQUESTS: Final = tuple(map(topics.requests, topics.PROVIDERS))
+SHOWN: Final = (topics.COMMANDS, topics.INTAKE, *REQUESTS, topics.EVENTS, topics.JOURNAL)
 COLORS: Final = {
     topics.COMMANDS: "magenta",
     topics.INTAKE: "cyan",
-    topics.requests("stripe"): "yellow",
+    **dict.fromkeys(REQUESTS, "yellow"),
     topics.EVENTS: "green",
     topics.JOURNAL: "blue",
 }
@@ -330,6 +331,33 @@ def disputed(stage: Stage) -> str:
     return "25.00 withdrawn by the provider, found by its reference, borne by the merchant"
 
 
+def by_adyen(stage: Stage) -> str:
+    """By Adyen, which accepts a capture or refund first and decides it by webhook"""
+    payment = stage.made(stage.api.create("60.00", "EUR", "adyen_ok", provider="adyen"))
+    stage.api.command(payment, "authorize")
+    stage.api.command(payment, "capture")
+    stage.until(payment, "captured")
+    stage.api.command(payment, "refund", amount="20.00")
+    stage.until(payment, "partially_refunded")
+    return "captured 60.00 EUR, refunded 20.00, each by its webhook"
+
+
+def by_paypal(stage: Stage) -> str:
+    """By PayPal: its payer approves, then two captures, one partly refunded"""
+    payment = stage.made(stage.api.create("75.00", "EUR", "paypal_payer_action", provider="paypal"))
+    stage.api.command(payment, "authorize")
+    page = stage.until(payment, "requires_action")["attempts"][-1]["next_action"]["url"]
+    httpx.post(page, data={"outcome": "success", "finish": "true"}, timeout=20).raise_for_status()
+    stage.until(payment, "authorized")
+    stage.api.command(payment, "capture", amount="25.00", final=False)
+    stage.api.command(payment, "capture", amount="50.00")
+    stage.api.command(payment, "refund", amount="30.00")
+    found = stage.until(payment, "partially_refunded")
+    amounts = (found["amount_captured"], found["amount_refunded"])
+    _expect(amounts == ("75.00", "30.00"), "captured 75.00, refunded 30.00")
+    return "approved by its payer, captured 25.00 + 50.00, refunded 30.00"
+
+
 SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     captured,
     automatic,
@@ -342,6 +370,8 @@ SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     duplicate_request,
     duplicate_webhook,
     disputed,
+    by_adyen,
+    by_paypal,
 )
 
 

@@ -44,7 +44,7 @@ def choose() -> dict[str, str]:
     path = home() / "local.env"
     known = _read(path)
     chosen = known or _first_choice()
-    chosen = {**_adyen(chosen), **_to_merchants(), **chosen}
+    chosen = {**_adyen(chosen), **_paypal(chosen), **_to_merchants(), **chosen}
     if chosen != known:  # also where an earlier version chose
         _write(path, chosen)
     return chosen
@@ -82,6 +82,20 @@ def _adyen(chosen: dict[str, str]) -> dict[str, str]:
         "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": secrets.token_hex(32),
         "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
         "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": secrets.token_hex(16),
+    }
+
+
+def _paypal(chosen: dict[str, str]) -> dict[str, str]:
+    """PayPal's part of the same simulator: its webhooks are signed by an authority of this home's own."""
+    simulator = chosen["PAYMENTS_STRIPE_API_URL"]
+    return {
+        "PAYMENTS_PAYPAL_API_URL": simulator,
+        "PAYMENTS_PAYPAL_CLIENT_ID": f"A{secrets.token_hex(16)}",
+        "PAYMENTS_PAYPAL_CLIENT_SECRET": f"E{secrets.token_hex(24)}",
+        "PAYMENTS_PAYPAL_RETURN_URL": f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/docs",
+        "PAYMENTS_PAYPAL_WEBHOOK_IDS": secrets.token_hex(8).upper(),
+        "PAYMENTS_PAYPAL_CERTIFICATE_ORIGINS": simulator,
+        "PAYMENTS_PAYPAL_CERTIFICATE_ROOTS": str(home() / "paypal-root.pem"),
     }
 
 
@@ -200,6 +214,8 @@ def _simulator(logs: Path) -> Child:
     command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed"]
     command += ["--port", port, "--webhook-url", f"{webhooks}/stripe", "--events", ",".join(sorted(ACTED_ON))]
     command += ["--adyen-webhook-url", f"{webhooks}/adyen", "--adyen-multiple-captures"]
+    command += ["--paypal-webhook-url", f"{webhooks}/paypal"]
+    command += ["--paypal-root-certificate", chosen["PAYMENTS_PAYPAL_CERTIFICATE_ROOTS"]]
     return Child("simulator", command, logs / "simulator.log")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -69,7 +70,29 @@ class Settings(BaseSettings):
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
+    paypal_api_url: str = Field("https://api-m.sandbox.paypal.com", description="live: https://api-m.paypal.com")
+    paypal_client_id: str = ""
+    paypal_client_secret: SecretStr = SecretStr("")
+    paypal_return_url: str | None = Field(None, description="where a payer comes back to from PayPal, or gives up")
+    paypal_key_hours: int = Field(6, ge=1, description="how long PayPal remembers an order's key: 6, or as agreed")
+    paypal_webhook_ids: str = Field("", description="ids that PayPal gave the webhook, every active one, with commas")
+    paypal_webhook_check: Literal["certificate", "call"] = Field(
+        "certificate", description="verify webhooks here, by PayPal's certificate, or by a call to PayPal each"
+    )
+    paypal_certificate_origins: str = Field(
+        "https://api.paypal.com,https://api.sandbox.paypal.com", description="where its certificates may come from"
+    )
+    paypal_certificate_names: str = Field(
+        "messageverificationcerts.paypal.com,messageverificationcerts.sandbox.paypal.com",
+        description="whom they must be made out to",
+    )
+    paypal_certificate_roots: Path | None = Field(
+        None, description="PEM file of the authorities they must lead to; the public ones without it"
+    )
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
+    provider_rates: str = Field(
+        "", description="calls a second per provider and worker, such as stripe=90,paypal=25; no limit without one"
+    )
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
     provider_rules: Path = PROJECT / "pipeline" / "policies" / "providers.toml"

@@ -137,5 +137,5 @@ def paypal_of(environment: Mapping[str, str] = os.environ) -> PayPalSettings:
     return PayPalSettings(
         client_id=environment.get("PAYMENTS_PAYPAL_CLIENT_ID", ""),
         client_secret=environment.get("PAYMENTS_PAYPAL_CLIENT_SECRET", ""),
-        webhook_id=environment.get("PAYMENTS_PAYPAL_WEBHOOK_ID", "") or PAYPAL_WEBHOOK_ID,
+        webhook_id=next(iter(listed(environment.get("PAYMENTS_PAYPAL_WEBHOOK_IDS", ""))), PAYPAL_WEBHOOK_ID),
     )

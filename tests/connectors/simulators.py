@@ -26,7 +26,7 @@ ADYEN = {
 PAYPAL = {
     "PAYMENTS_PAYPAL_CLIENT_ID": "paypal_client",
     "PAYMENTS_PAYPAL_CLIENT_SECRET": "paypal_simulated",
-    "PAYMENTS_PAYPAL_WEBHOOK_ID": "8PT597110X687430L",
+    "PAYMENTS_PAYPAL_WEBHOOK_IDS": "8PT597110X687430L",
 }
 """What PayPal's part and its client and receiver agree on."""
 
@@ -69,6 +69,14 @@ class Simulator:
     def authenticate(self, url: str, outcome: str) -> None:
         """Come back from the redirect."""
         httpx.get(url, params={"outcome": outcome}).raise_for_status()
+
+    def approve(self, url: str) -> None:
+        """Approve an order on PayPal's page, as its payer."""
+        httpx.post(url, data={"outcome": "success", "finish": "true"}).raise_for_status()
+
+    def expire_tokens(self) -> None:
+        """End every access token of PayPal's."""
+        httpx.post(f"{self.url}/_sim/paypal/tokens/expire").raise_for_status()
 
     def calls(self) -> int:
         """How many API calls it has had."""

@@ -668,7 +668,7 @@ def test_signatures_and_their_certificate(paypal: PayPal) -> None:
     public = chain[0].public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     fields = (headers["PAYPAL-TRANSMISSION-ID"], headers["PAYPAL-TRANSMISSION-TIME"])
-    message = "|".join([*fields, PAYPAL["PAYMENTS_PAYPAL_WEBHOOK_ID"], str(zlib.crc32(received.body))])
+    message = "|".join([*fields, PAYPAL["PAYMENTS_PAYPAL_WEBHOOK_IDS"], str(zlib.crc32(received.body))])
     signature = base64.b64decode(headers["PAYPAL-TRANSMISSION-SIG"])
     public.verify(signature, message.encode(), padding.PKCS1v15(), hashes.SHA256())
     assert headers["PAYPAL-AUTH-ALGO"] == "SHA256withRSA"
@@ -690,7 +690,7 @@ def _verification(paypal: PayPal, change: dict[str, str], body: bytes | None = N
     names = {"auth_algo": "AUTH-ALGO", "cert_url": "CERT-URL"}
     names |= {f"transmission_{name}": f"TRANSMISSION-{name.upper()}" for name in ("id", "sig", "time")}
     asked = {name: received.headers[f"PAYPAL-{header}"] for name, header in names.items()}
-    asked |= {"webhook_id": PAYPAL["PAYMENTS_PAYPAL_WEBHOOK_ID"], **change}
+    asked |= {"webhook_id": PAYPAL["PAYMENTS_PAYPAL_WEBHOOK_IDS"], **change}
     content = orjson.dumps(asked)[:-1] + b',"webhook_event":' + (body or received.body) + b"}"
     url, json = "/v1/notifications/verify-webhook-signature", {"Content-Type": "application/json"}
     status: str = paypal.http.post(url, content=content, headers=json).json()["verification_status"]
