@@ -243,7 +243,7 @@ class PayPalApi:
         account, call, fields, subject = self._account, request.call, request.fields, request.subject
         doings: dict[Operation, Callable[[], Shown]] = {
             Operation.ORDER_CREATE: lambda: self._orders.create(fields, call),
-            Operation.ORDER_SHOW: lambda: account.order(subject),
+            Operation.ORDER_SHOW: lambda: self._current_order(account.order(subject), call),
             Operation.ORDER_AUTHORIZE: lambda: self._orders.authorize(account.order(subject), fields, call),
             Operation.ORDER_CAPTURE: lambda: self._orders.capture(account.order(subject), fields, call),
             Operation.AUTHORIZATION_SHOW: lambda: self._current(account.authorization(subject), call),
@@ -257,6 +257,11 @@ class PayPalApi:
             Operation.DISPUTE_SHOW: lambda: account.dispute(subject),
         }
         return doings[request.operation]()
+
+    def _current_order(self, order: Order, call: Call) -> Order:
+        for held in order.authorizations:
+            self._payments.expire_if_due(held, call)
+        return order
 
     def _current(self, held: Authorization, call: Call) -> Authorization:
         self._payments.expire_if_due(held, call)

@@ -14,7 +14,7 @@ from connectors.simulator.paypal.errors import PayPalError
 from connectors.simulator.paypal.records import Authorization, Capture, Order, Refund
 
 LONGEST_KEY: Final = 108
-"""Of orders, and the shortest limit of all."""
+"""Of orders: no other call says how long an id may be."""
 
 Made = Order | Authorization | Capture | Refund
 

@@ -3,6 +3,7 @@
 
     paypal_ok                       paid
     paypal_payer_action             the payer must approve first; then paid
+    paypal_payer_action_<code>      the payer must approve first; then the processor declines with that response code
     paypal_declined_<code>          the processor declines with that response code (responses.toml): the order is
                                     COMPLETED, its authorization DENIED or its capture DECLINED; then any of
                                     _advice<code> (payment_advice_code: 01, 02, 03, 21),
@@ -87,13 +88,17 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
         """What happens at these stages."""
         return self.outcome if self.stage in stages else Outcome.OK
 
+    def declines(self, *stages: Stage) -> str | None:
+        """The response code with which a processor declines at these stages."""
+        return self.detail if self.at(*stages) in {Outcome.DECLINED, Outcome.PAYER_ACTION} else None
+
 
 _DECLINES: Final = frozenset(RESPONSES) - {APPROVED}
 _REFUSALS: Final = frozenset(ISSUES["422"])
 _NONE: Final[frozenset[str | None]] = frozenset({None})
 _DETAILS: Final[dict[tuple[Stage, Outcome], frozenset[str | None]]] = {
     (Stage.PAYMENT, Outcome.OK): _NONE,
-    (Stage.PAYMENT, Outcome.PAYER_ACTION): _NONE,
+    (Stage.PAYMENT, Outcome.PAYER_ACTION): _NONE | _DECLINES,
     (Stage.PAYMENT, Outcome.DECLINED): frozenset(_DECLINES),
     (Stage.PAYMENT, Outcome.ISSUE): frozenset(_REFUSALS),
     (Stage.PAYMENT, Outcome.PENDING): frozenset({None, "completed", "denied"}),

@@ -145,7 +145,7 @@ class Orders:
             self._payments.tell(EventType.ORDER_COMPLETED, order, call)
 
     def _authorize(self, order: Order, method: Method, call: Call) -> None:
-        outcome = method.at(Stage.PAYMENT)
+        outcome, declined = method.at(Stage.PAYMENT), method.declines(Stage.PAYMENT)
         made = Authorization(
             id=self._account.references.new(),
             order=order,
@@ -153,17 +153,18 @@ class Orders:
             created=call.now,
             expires=call.now + self._account.settings.hold_seconds,
             updated=call.now,
-            response=method.detail if outcome is Outcome.DECLINED else APPROVED,
+            response=declined or APPROVED,
             advice=method.advice,
             pending=outcome is Outcome.PENDING,
             ends=method.detail if outcome is Outcome.PENDING else None,
-            denied=outcome is Outcome.DECLINED,
+            denied=declined is not None,
         )
         self._payments.add_authorization(made, call)
 
     def _capture(self, order: Order, method: Method, call: Call) -> None:
         refuse(method, Stage.CAPTURE)
-        outcome = method.at(Stage.PAYMENT, Stage.CAPTURE)
+        stages = (Stage.PAYMENT, Stage.CAPTURE)
+        outcome, declined = method.at(*stages), method.declines(*stages)
         reason = Reason.PENDING_REVIEW if method.stage is Stage.PAYMENT else Reason.ECHECK
         made = Capture(
             id=self._account.references.new(),
@@ -173,11 +174,11 @@ class Orders:
             updated=call.now,
             key=call.key,
             invoice_id=order.invoice_id,
-            response=method.detail if outcome is Outcome.DECLINED else APPROVED,
+            response=declined or APPROVED,
             advice=method.advice,
             reason=reason if outcome is Outcome.PENDING else None,
             ends=method.detail if outcome is Outcome.PENDING else None,
-            declined=outcome is Outcome.DECLINED,
+            declined=declined is not None,
         )
         if not made.declined:
             self._account.claim(order.invoice_id, order.id)

@@ -103,7 +103,7 @@ class Payments:
     def _new_capture(self, held: Authorization, value: int, call: Call, *, invoice: str | None, final: bool) -> Capture:
         method = _method(held.order)
         refuse(method, Stage.CAPTURE)
-        outcome = method.at(Stage.CAPTURE)
+        outcome, declined = method.at(Stage.CAPTURE), method.declines(Stage.CAPTURE)
         return Capture(
             id=self._account.references.new(),
             order=held.order,
@@ -114,10 +114,10 @@ class Payments:
             authorization=held,
             invoice_id=invoice or held.order.invoice_id,
             final=final,
-            response=method.detail if outcome is Outcome.DECLINED else APPROVED,
+            response=declined or APPROVED,
             reason=Reason.ECHECK if outcome is Outcome.PENDING else None,
             ends=method.detail if outcome is Outcome.PENDING else None,
-            declined=outcome is Outcome.DECLINED,
+            declined=declined is not None,
         )
 
     def add_capture(self, made: Capture, call: Call) -> None:

@@ -289,6 +289,15 @@ def test_a_payer_who_must_approve(paypal: PayPal, intent: str, action: str, meth
     assert issue(paypal.post(f"/v2/checkout/orders/{made['id']}/{action}")) == (422, again)
 
 
+def test_a_payer_who_approves_and_is_declined(paypal: PayPal) -> None:
+    made = paypal.order("paypal_payer_action_5120")
+    (where,) = [link["href"] for link in made["links"] if link["rel"] == "payer-action"]
+    assert httpx.post(where, data={"outcome": "success", "finish": "true"}).json()["status"] == "APPROVED"
+    done = paypal.post(f"/v2/checkout/orders/{made['id']}/authorize").json()
+    (held,) = done["purchase_units"][0]["payments"]["authorizations"]
+    assert (held["status"], held["processor_response"]["response_code"]) == ("DENIED", "5120")
+
+
 def test_a_payer_who_cancels(paypal: PayPal) -> None:
     made = paypal.order("paypal_payer_action")
     (where,) = [link["href"] for link in made["links"] if link["rel"] == "payer-action"]
@@ -409,6 +418,8 @@ def test_authorizations_expire(paypal: PayPal) -> None:
     held = paypal.authorized()
     httpx.post(f"{paypal.sim.url}/_sim/clock", json={"advance_seconds": 29 * 24 * 3600}).raise_for_status()
     fresh = {"Authorization": f"Bearer {token(paypal.sim).json()['access_token']}"}
+    shown = paypal.http.get(f"/v2/checkout/orders/{paypal.page()['order_id']}", headers=fresh).json()
+    assert shown["purchase_units"][0]["payments"]["authorizations"][0]["status"] == "VOIDED"
     answer = paypal.post(f"/v2/payments/authorizations/{held}/capture", {}, **fresh)
     assert issue(answer) == (422, "AUTHORIZATION_EXPIRED")
     assert paypal.page()["voided"] == 1_000
