@@ -210,12 +210,21 @@ class PayPalProvider:
         try:
             order = await self._order_of(question.provider_reference)
             if question.operation is Operation.AUTHORIZE:
-                return await self._completed(order, question.subject_id)
+                return await self._wanted(order, question)
             return _found(order, question)
         except Refused as refused:
             if refused.reply.status == 404:
                 return _gone(question)
             return answers.unanswered(refused.reply)
+
+    async def _wanted(self, order: Order, question: LookupRequest) -> Answer:
+        """Only we can have an unpaid order paid: once the attempt is given up, nothing comes of it any more."""
+        if not question.given_up:
+            return await self._completed(order, question.subject_id)
+        said = answers.of_order(order)
+        if said.operation_reference is not None or said.outcome is Outcome.UNKNOWN:
+            return said
+        return answers.invalid("the order was given up unpaid", "ORDER_VOIDED")
 
     def _nameless(self, question: LookupRequest) -> Answer:
         """An order that never answered: PayPal cannot be asked, only told again under the same key."""
