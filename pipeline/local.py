@@ -78,7 +78,7 @@ def _adyen(chosen: dict[str, str]) -> dict[str, str]:
         "PAYMENTS_ADYEN_API_URL": f"{chosen['PAYMENTS_STRIPE_API_URL']}/checkout",
         "PAYMENTS_ADYEN_API_KEY": f"adyen_{secrets.token_hex(16)}",
         "PAYMENTS_ADYEN_MERCHANT_ACCOUNT": "LocalMerchant",
-        "PAYMENTS_ADYEN_RETURN_URL": f"{gateway}/docs",
+        "PAYMENTS_ADYEN_RETURN_URL": f"{gateway}/return/adyen/{{payment_id}}",
         "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": secrets.token_hex(32),
         "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
         "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": secrets.token_hex(16),

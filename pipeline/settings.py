@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     adyen_live: bool = Field(
         False, description="which webhooks are taken: those of the live system, or of the test one"
     )
-    adyen_return_url: str | None = Field(None, description="where a customer comes back to after a redirect")
+    adyen_return_url: str | None = Field(
+        None, description="where a customer comes back to after a redirect; `{payment_id}` in it is the payment's"
+    )
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
