@@ -78,7 +78,7 @@ def _adyen(chosen: dict[str, str]) -> dict[str, str]:
         "PAYMENTS_ADYEN_API_URL": f"{chosen['PAYMENTS_STRIPE_API_URL']}/checkout",
         "PAYMENTS_ADYEN_API_KEY": f"adyen_{secrets.token_hex(16)}",
         "PAYMENTS_ADYEN_MERCHANT_ACCOUNT": "LocalMerchant",
-        "PAYMENTS_ADYEN_RETURN_URL": f"{gateway}/docs",
+        "PAYMENTS_ADYEN_RETURN_URL": f"{gateway}/return/adyen/{{payment_id}}",
         "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": secrets.token_hex(32),
         "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
         "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": secrets.token_hex(16),
@@ -88,11 +88,12 @@ def _adyen(chosen: dict[str, str]) -> dict[str, str]:
 def _paypal(chosen: dict[str, str]) -> dict[str, str]:
     """PayPal's part of the same simulator: its webhooks are signed by an authority of this home's own."""
     simulator = chosen["PAYMENTS_STRIPE_API_URL"]
+    gateway = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}"
     return {
         "PAYMENTS_PAYPAL_API_URL": simulator,
         "PAYMENTS_PAYPAL_CLIENT_ID": f"A{secrets.token_hex(16)}",
         "PAYMENTS_PAYPAL_CLIENT_SECRET": f"E{secrets.token_hex(24)}",
-        "PAYMENTS_PAYPAL_RETURN_URL": f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}/docs",
+        "PAYMENTS_PAYPAL_RETURN_URL": f"{gateway}/return/paypal/{{payment_id}}",
         "PAYMENTS_PAYPAL_WEBHOOK_IDS": secrets.token_hex(8).upper(),
         "PAYMENTS_PAYPAL_CERTIFICATE_ORIGINS": simulator,
         "PAYMENTS_PAYPAL_CERTIFICATE_ROOTS": str(home() / "paypal-root.pem"),

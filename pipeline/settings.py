@@ -66,14 +66,18 @@ class Settings(BaseSettings):
     adyen_live: bool = Field(
         False, description="which webhooks are taken: those of the live system, or of the test one"
     )
-    adyen_return_url: str | None = Field(None, description="where a customer comes back to after a redirect")
+    adyen_return_url: str | None = Field(
+        None, description="where a customer comes back to after a redirect; `{payment_id}` in it is the payment's"
+    )
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
     paypal_api_url: str = Field("https://api-m.sandbox.paypal.com", description="live: https://api-m.paypal.com")
     paypal_client_id: str = ""
     paypal_client_secret: SecretStr = SecretStr("")
-    paypal_return_url: str | None = Field(None, description="where a payer comes back to from PayPal, or gives up")
+    paypal_return_url: str | None = Field(
+        None, description="where a payer comes back to from PayPal; `{payment_id}` in it"
+    )
     paypal_key_hours: int = Field(6, ge=1, description="how long PayPal remembers an order's key: 6, or as agreed")
     paypal_webhook_ids: str = Field("", description="ids that PayPal gave the webhook, every active one, with commas")
     paypal_webhook_check: Literal["certificate", "call"] = Field(

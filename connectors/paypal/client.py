@@ -249,8 +249,8 @@ class PayPalProvider:
     def _source(self, request: AuthorizeRequest) -> Fields:
         """A saved card or wallet by its vault id; a wallet that is not saved sends its payer to PayPal."""
         method = request.payment_method
-        context = {"return_url": self._return_url, "cancel_url": self._return_url} if self._return_url else {}
-        shown = {"experience_context": context} if context else {}
+        back = (self._return_url or "").replace("{payment_id}", request.payment_id)
+        shown = {"experience_context": {"return_url": back, "cancel_url": back}} if back else {}
         if method.kind == _WALLET_REDIRECT:
             return {"paypal": shown}
         stored: Fields = {"payment_initiator": "MERCHANT", "usage": "SUBSEQUENT"}

@@ -400,6 +400,7 @@ def _create(item: CreateIntent) -> Result:
         order_id=item.order_id,
         payment_method=item.payment_method,
         metadata=item.metadata,
+        return_url=item.return_url,
     )
     return draft.done(made)
 

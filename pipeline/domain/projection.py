@@ -202,6 +202,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
     payment_method: PaymentMethod | None = None
     metadata: dict[str, str] = {}
+    return_url: str | None = None
     created_at: int
     updated_at: int
     sequence: int
@@ -280,6 +281,7 @@ def _created(view: PaymentView, fact: IntentCreated) -> PaymentView:
         order_id=fact.order_id,
         payment_method=fact.payment_method,
         metadata=fact.metadata,
+        return_url=fact.return_url,
         created_at=fact.occurred_at,
     )
 

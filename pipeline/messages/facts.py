@@ -52,6 +52,9 @@ class IntentCreated(Fact, frozen=True, kw_only=True):
     order_id: str | None = None
     payment_method: PaymentMethod | None = None
     metadata: dict[str, str] = {}
+    return_url: Annotated[str | None, msgspec.Meta(description="where the customer goes after an action elsewhere")] = (
+        None
+    )
 
 
 class MethodSet(Fact, frozen=True, kw_only=True):
