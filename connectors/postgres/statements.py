@@ -62,19 +62,30 @@ SELECT to_jsonb(e), to_jsonb(p) FROM ({_PAYMENT_ROWS}) AS e LEFT JOIN payments.p
  WHERE to_jsonb(e) IS DISTINCT FROM to_jsonb(p) LIMIT 1
 """  # noqa: S608 - our own text
 
-UPSERT_OPERATIONS: Final = """
-INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
-                                      updated_at)
+_OPERATION_ROWS: Final = """
 SELECT v.payment_id, v.operation_id, v.merchant_id, v.kind, v.state, v.reason, v.detail, v.sequence,
-       to_timestamp(v.updated_at / 1000.0)
+       to_timestamp(v.updated_at / 1000.0) AS updated_at
   FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[],
               %s::bigint[])
     AS v (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence, updated_at)
+"""
+
+# What an operation's first fact said stays: pipeline/domain/projection.py, operation_after.
+UPSERT_OPERATIONS: Final = f"""
+INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
+                                      updated_at)
+{_OPERATION_ROWS}
 ON CONFLICT (payment_id, operation_id) DO UPDATE
    SET kind = CASE o.kind WHEN 'SetMethod' THEN excluded.kind ELSE o.kind END,
        state = excluded.state, reason = excluded.reason, detail = excluded.detail, sequence = excluded.sequence,
        updated_at = excluded.updated_at
-"""
+"""  # noqa: S608 - our own text
+
+DIFFERING_OPERATION: Final = f"""
+SELECT to_jsonb(e), to_jsonb(o) FROM ({_OPERATION_ROWS}) AS e
+  LEFT JOIN payments.operations AS o USING (payment_id, operation_id)
+ WHERE to_jsonb(e) IS DISTINCT FROM to_jsonb(o) LIMIT 1
+"""  # noqa: S608 - our own text
 
 COPY_FACTS: Final = """
 COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset,

@@ -281,6 +281,24 @@ TAMPERINGS = {
         "DELETE FROM payments.payments WHERE payment_id = %(payment)s",
         ("payment", "partially_refunded", "nothing", "7 facts"),
     ),
+    "an operation's state": (
+        "UPDATE payments.operations SET state = 'rejected' WHERE payment_id = %(payment)s AND kind = 'Capture'",
+        ("operation", ": state", "completed", "rejected"),
+    ),
+    "the kinds of two operations swapped": (
+        "UPDATE payments.operations SET kind = CASE kind WHEN 'Capture' THEN 'Refund' ELSE 'Capture' END"
+        " WHERE payment_id = %(payment)s AND kind IN ('Capture', 'Refund')",
+        ("operation", ": kind", "Capture", "Refund"),
+    ),
+    "an operation that is gone": (
+        "DELETE FROM payments.operations WHERE payment_id = %(payment)s AND kind = 'Refund'",
+        ("operation", "Refund, completed", "nothing"),
+    ),
+    "an operation of nothing": (
+        "INSERT INTO payments.operations (payment_id, operation_id, merchant_id, kind, state, sequence, updated_at)"
+        " VALUES (%(payment)s, 'gift', 'acme', 'Capture', 'completed', 99, now())",
+        ("operation gift", "the log says   nothing", "Capture, completed"),
+    ),
     "a payment of nothing": (
         "INSERT INTO payments.payments SELECT gen_random_uuid(), merchant_id, 'captured', amount, currency, provider,"
         " capture_method, customer_id, merchant_reference, created_at, updated_at, sequence, view"
