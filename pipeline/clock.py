@@ -2,8 +2,8 @@
 
 A local system's clock can be put forward, so that three days pass in a test or a demo, on the code that runs in
 production. The jumps are lines of a file in the system's home that every one of its processes reads; between two jumps
-the time goes as it always does. (A clock that ran a thousand times as fast would be of no use: a provider's answer would
-take hours of it, and every recovery check would come before the answer.)
+the time goes as it always does. (A clock that ran a thousand times as fast would be of no use: a provider's answer
+would take hours of it, and every recovery check would come before the answer.)
 
 Two times, in milliseconds since 1970-01-01T00:00:00Z: the *system's*, `now`, which dates everything that the system
 decides, and the *machine's*, `real`, which is Kafka's, Postgres's, and that of everybody outside. They differ only
