@@ -44,7 +44,7 @@ def choose() -> dict[str, str]:
     path = home() / "local.env"
     known = _read(path)
     chosen = known or _first_choice()
-    chosen = {**_adyen(chosen), **_paypal(chosen), **_to_merchants(), **chosen}
+    chosen = {**_adyen(chosen), **_paypal(chosen), **_to_merchants(), **_clock(chosen), **chosen}
     if chosen != known:  # also where an earlier version chose
         _write(path, chosen)
     return chosen
@@ -57,6 +57,13 @@ def _to_merchants() -> dict[str, str]:
         "PAYMENTS_WEBHOOK_ALLOW_HTTP": "true",
         "PAYMENTS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
     }
+
+
+def _clock(chosen: dict[str, str]) -> dict[str, str]:
+    """A clock of this home's own, that can be put forward; none where a provider is real."""
+    urls = [value for name, value in chosen.items() if name.endswith("_API_URL")]
+    simulated = all(url.startswith("http://127.0.0.1:") for url in urls)
+    return {"PAYMENTS_CLOCK_FILE": str(home() / "clock")} if simulated else {}
 
 
 def _first_choice() -> dict[str, str]:
@@ -156,6 +163,7 @@ def down(wipe: bool = False) -> None:
     LocalStack(home()).down(wipe=wipe)
     if wipe:
         (home() / "local.env").unlink(missing_ok=True)
+        (home() / "clock").unlink(missing_ok=True)
 
 
 def running() -> psutil.Process | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -123,6 +124,19 @@ class Settings(BaseSettings):
     webhook_endpoint_concurrency: int = Field(8, ge=2, description="of these, to one endpoint")
     webhook_retry_scale: float = Field(1.0, gt=0, description="multiplies the pauses between attempts; for tests")
     webhook_keep_days: int = Field(30, ge=7, description="how long deliveries can be read and replayed")
+
+    clock_file: Path | None = Field(
+        None, description="the clock that a local system lives by, and `payments clock` puts forward"
+    )
+
+    @model_validator(mode="after")
+    def _lives_by_the_real_time(self) -> Self:
+        """Only simulated providers live by a clock that can be put forward: real ones have their own."""
+        urls = (self.stripe_api_url, self.adyen_api_url, self.paypal_api_url)
+        real = [url for url in urls if urlsplit(url).hostname not in {"127.0.0.1", "::1", "localhost"}]
+        if self.clock_file is not None and real:
+            raise ValueError(f"PAYMENTS_CLOCK_FILE is for simulated providers on this machine only, not for {real[0]}")
+        return self
 
     def reveal(self, name: str) -> str:
         """The value of a secret setting."""
