@@ -110,8 +110,19 @@ LINE_COLUMNS: Final = (
     "payment_id, payment_reference, operation_reference, gross, fee, net, currency, payment_amount, payment_currency, "
     "expected_fee, journal_partition, journal_offset"
 )
+"""What a line says, and where it stands."""
 
-COPY_LINES: Final = f"COPY settlement.lines ({LINE_COLUMNS}) FROM STDIN"
+LINE_CHAIN_HEAD: Final = """
+SELECT chain_position, chain_hash FROM (
+    (SELECT chain_position, chain_hash FROM settlement.lines
+      WHERE journal_partition = %(partition)s ORDER BY chain_position DESC LIMIT 1)
+     UNION ALL
+    (SELECT chain_position, chain_hash FROM settlement.explanations
+      WHERE journal_partition = %(partition)s ORDER BY chain_position DESC LIMIT 1)) AS last
+ ORDER BY chain_position DESC LIMIT 1
+"""
+
+COPY_LINES: Final = f"COPY settlement.lines ({LINE_COLUMNS}, chain_position, chain_hash) FROM STDIN"
 
 COPY_SETTLED_ENTRIES: Final = """
 COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
@@ -119,8 +130,8 @@ FROM STDIN
 """
 
 COPY_EXPLANATIONS: Final = """
-COPY settlement.explanations (explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset)
-FROM STDIN
+COPY settlement.explanations (explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset,
+                              chain_position, chain_hash) FROM STDIN
 """
 
 INSERT_REFERENCES: Final = """

@@ -14,7 +14,7 @@ from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Fold, Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances, Counts, Row, Snapshot
-from connectors.postgres.verify.settled import SettlementFold, compare
+from connectors.postgres.verify.settled import SettlementFold, compare, compare_chain
 from connectors.postgres.verify.source import Source
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of, differing, name_of, place_of
 from pipeline.codec import Codec
@@ -46,6 +46,7 @@ class Found:
     """A partition that is as the log says."""
 
     head: Link
+    line_head: Link
     counts: Counts
     balances: Balances
     repeated: int
@@ -88,6 +89,7 @@ class PartitionCheck:
         self.snapshot.compare_payments(self.fold.views.values())
         self.snapshot.compare_operations(self._operations.values())
         compare(self.snapshot, self.settlement)
+        line_head = compare_chain(self.snapshot, self.bounds.partition, self.settlement)
         counts = Counts(
             self.link.position,
             len(self.fold.views),
@@ -96,7 +98,7 @@ class PartitionCheck:
             len(self.settlement.written),
             len(self._operations),
         )
-        return Found(self.link, counts, self.balances, len(self.fold.again), self._source.unusable)
+        return Found(self.link, line_head, counts, self.balances, len(self.fold.again), self._source.unusable)
 
     def _check_records(self) -> None:
         with closing(self.snapshot.chain(self.bounds.partition)) as rows:

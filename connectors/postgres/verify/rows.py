@@ -28,6 +28,10 @@ _CHAIN: Final = """
 SELECT chain_position, chain_hash, content FROM ledger.journal_content
  WHERE journal_partition = %s ORDER BY chain_position
 """
+_LINE_CHAIN: Final = """
+SELECT chain_position, chain_hash, content FROM settlement.journal_content
+ WHERE journal_partition = %s ORDER BY chain_position
+"""
 _PLAN: Final = """
 SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off;
 SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off
@@ -66,7 +70,7 @@ _STRANGERS: Final = {
 
 
 class Row(NamedTuple):
-    """A fact with its entry, as the rows have it, and its link in the hash chain."""
+    """A fact or a settlement line with its entry, as the rows have it, and its link in the hash chain."""
 
     position: int
     hash: bytes
@@ -115,11 +119,18 @@ class Snapshot:
 
     def chain(self, partition: int) -> Generator[Row, None, None]:
         """The facts of a partition in the order of its chain. Close it before the next statement."""
+        return self._rows(_CHAIN, partition)
+
+    def line_chain(self, partition: int) -> Generator[Row, None, None]:
+        """The settlement lines of a partition, and what was learned of them, likewise."""
+        return self._rows(_LINE_CHAIN, partition)
+
+    def _rows(self, query: str, partition: int) -> Generator[Row, None, None]:
         with (
             self.connection.cursor("chain", binary=True) as cursor,
             ThreadPoolExecutor(1, "rows") as ahead,
         ):
-            cursor.execute(_CHAIN, (partition,))
+            cursor.execute(query.encode(), (partition,))
             coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)
             while rows := coming.result():
                 coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)  # Postgres works while these are compared
