@@ -25,10 +25,11 @@ import uvloop
 from confluent_kafka import Message
 from prometheus_client import Counter, Gauge, Histogram
 
+from connectors.accounts import open_accounts
 from connectors.breaker import Breaker, BreakerPolicy, BreakerState
 from connectors.feed import Batch, Feed, Partition
 from connectors.outlet import Outlet
-from connectors.provider import Answer, Provider, open_provider, operation_of, report_of
+from connectors.provider import Answer, Provider, operation_of, report_of
 from pipeline import admin, clock, ids, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.headers import headers_of, trace_of
@@ -398,11 +399,11 @@ async def serve(settings: Settings, provider: Provider, pace: Pace | None = None
 
 
 def run(settings: Settings, provider: str) -> None:
-    """Run a provider's worker in this process. Raises UnknownProviderError, and what `serve` raises."""
+    """Run a provider's worker in this process. Raises UnknownProviderError, AccountsError, and what `serve` raises."""
     configure(f"worker-{provider}")
     metrics.serve(settings)
 
     async def main() -> None:
-        await serve(settings, open_provider(provider, settings))
+        await serve(settings, open_accounts(provider, settings))
 
     uvloop.run(main())

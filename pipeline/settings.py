@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
+    provider_accounts: Path | None = Field(
+        None, description="TOML file of several accounts at a provider, by merchant: connectors/accounts.py"
+    )
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
