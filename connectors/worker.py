@@ -27,10 +27,11 @@ from aiolimiter import AsyncLimiter
 from confluent_kafka import Message
 from prometheus_client import Counter, Gauge, Histogram
 
+from connectors.accounts import open_accounts
 from connectors.breaker import Breaker, BreakerPolicy, BreakerState
 from connectors.feed import Batch, Feed, Partition
 from connectors.outlet import Outlet
-from connectors.provider import Answer, Provider, open_provider, operation_of, report_of
+from connectors.provider import Answer, Provider, operation_of, report_of
 from pipeline import admin, clock, ids, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.headers import headers_of, trace_of
@@ -419,13 +420,13 @@ async def serve(settings: Settings, provider: Provider, pace: Pace | None = None
 
 
 def run(settings: Settings, provider: str) -> None:
-    """Run a provider's worker in this process. Raises UnknownProviderError, and what `serve` raises."""
+    """Run a provider's worker in this process. Raises UnknownProviderError, AccountsError, and what `serve` raises."""
     configure(f"worker-{provider}")
     metrics.serve(settings)
 
     pace = Pace(rate=rates(settings.provider_rates).get(provider))
 
     async def main() -> None:
-        await serve(settings, open_provider(provider, settings), pace)
+        await serve(settings, open_accounts(provider, settings), pace)
 
     uvloop.run(main())

@@ -257,6 +257,13 @@ _OTHERS: Final = (
                problems.UNKNOWN_WEBHOOK_PROVIDER, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_ENCODING),
     ),
     ApiRoute(
+        "POST", "/webhooks/{provider}/{account}", "receiveAccountWebhook", webhooks.receive_for_account,
+        "Take a webhook of one of several accounts at a provider",
+        {200: (ReceivedOut, "Kept for good; do not deliver again.")}, tag="webhooks",
+        kinds=(problems.SIGNATURE_INVALID, problems.WEBHOOK_UNAUTHENTICATED, problems.EVENT_INVALID,
+               problems.UNKNOWN_WEBHOOK_PROVIDER, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_ENCODING),
+    ),
+    ApiRoute(
         "GET", "/return/{provider}/{payment_id}", "returnFromProvider", returns.receive,
         "Take a customer back from the provider's page, in their browser",
         {200: (None, "A page that says that they can go back to the shop."),

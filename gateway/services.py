@@ -12,6 +12,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from connectors.accounts import Account, open_account_webhooks
 from connectors.provider import Webhooks, open_webhooks
 from connectors.webhooks.addresses import Guard
 from gateway import body, problems
@@ -61,6 +62,7 @@ class Services:
     keys: KeyRing = field(init=False)
     waits: Waits = field(init=False)
     webhooks: Mapping[str, Webhooks] = field(init=False)
+    account_webhooks: Mapping[tuple[str, str], tuple[Account, Webhooks]] = field(init=False)
     rules: Rules = field(init=False)
     timelines: Timelines = field(init=False)
     endpoints: Endpoints = field(init=False)
@@ -84,6 +86,7 @@ class Services:
         self.waits = Waits(self.database, self.payments)
         self.rules = parse(self.settings.provider_rules.read_text())
         self.webhooks = {name: open_webhooks(name, self.settings) for name in topics.PROVIDERS}
+        self.account_webhooks = open_account_webhooks(self.settings)
         self.timelines = Timelines(self.settings)
         self.endpoints = Endpoints(self.database)
         self.sealer = Sealer(self.settings.reveal("webhook_secret_keys"))
@@ -114,7 +117,8 @@ class Services:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.waits.stop()
-        await asyncio.gather(*(webhooks.close() for webhooks in self.webhooks.values()))
+        everyone = [*self.webhooks.values(), *(webhooks for _, webhooks in self.account_webhooks.values())]
+        await asyncio.gather(*(webhooks.close() for webhooks in everyone))
         await self.producer.stop()
         await self.database.close()
         await asyncio.to_thread(self.timelines.close)

@@ -12,6 +12,7 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 
+from connectors.accounts import Account
 from connectors.provider import Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks
 from gateway import body, metrics, problems
 from gateway.problems import Problem
@@ -33,6 +34,21 @@ async def receive(request: Request) -> Response:
     webhooks = services.webhooks.get(provider)
     if webhooks is None:
         raise Problem(problems.UNKNOWN_WEBHOOK_PROVIDER)
+    return await _receive(request, provider, webhooks, None)
+
+
+async def receive_for_account(request: Request) -> Response:
+    """POST /webhooks/{provider}/{account}: verified with the secrets of that account."""
+    provider, name = request.path_params["provider"], request.path_params["account"]
+    known = services_of(request).account_webhooks.get((provider, name))
+    if known is None:
+        raise Problem(problems.UNKNOWN_WEBHOOK_PROVIDER)
+    account, webhooks = known
+    return await _receive(request, provider, webhooks, account)
+
+
+async def _receive(request: Request, provider: str, webhooks: Webhooks, account: Account | None) -> Response:
+    services = services_of(request)
     raw = await body.read(request, body.WEBHOOK_LIMIT, services.limits.body_seconds)
     try:
         said = await _understood(webhooks, raw, request)
@@ -40,9 +56,28 @@ async def receive(request: Request) -> Response:
         metrics.WEBHOOKS.labels(provider, refused.reason.value).inc()
         log.warning("webhook refused", provider=provider, reason=refused.reason.value)
         raise _problem(refused) from None
+    if account is not None:
+        said = [item for item in said if await _is_of(services, account, item)]
     passed_on = await _pass_on(services, request, provider, raw, said)
     metrics.WEBHOOKS.labels(provider, "received").inc()
     return _acknowledged(webhooks, passed_on)
+
+
+async def _is_of(services: Services, account: Account, item: Translated) -> bool:
+    """Whether an event may speak of the payment that it names: one account's secret must not vouch for the payments of
+    another account's merchants. Raises Problem `unavailable` for a payment that is not in the tables, so that the
+    provider tells of it again: it is so for moments only, as a rule.
+    """
+    if not isinstance(item, ProviderReport | DisputeReport):
+        return True
+    view = await services.payments.returning(item.payment_id)
+    if view is None:
+        raise problems.unavailable("the payment that the event names", retry_after=5)
+    if account.serves(view["merchant_id"]):
+        return True
+    metrics.WEBHOOKS.labels(account.provider, "other_merchant").inc()
+    log.warning("webhook of another merchant's payment", account=account.name, payment_id=item.payment_id)
+    return False
 
 
 def _acknowledged(webhooks: Webhooks, passed_on: int) -> Response:

@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     paypal_certificate_roots: Path | None = Field(
         None, description="PEM file of the authorities they must lead to; the public ones without it"
     )
+    provider_accounts: Path | None = Field(
+        None, description="TOML file of several accounts at a provider, by merchant: connectors/accounts.py"
+    )
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
     provider_rates: str = Field(
         "", description="calls a second per provider and worker, such as stripe=90,paypal=25; no limit without one"
