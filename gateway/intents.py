@@ -25,6 +25,7 @@ from gateway.schemas import (
     AuthorizeIn,
     CancelIn,
     CaptureIn,
+    CompleteActionIn,
     CreateIntentIn,
     PaymentMethodIn,
     RefundIn,
@@ -44,6 +45,7 @@ from pipeline.messages.commands import (
     Authorize,
     Capture,
     Command,
+    CompleteAction,
     CreateIntent,
     Refund,
     RetryNow,
@@ -270,7 +272,7 @@ def _rejected(outcome: Outcome) -> Problem:
 
 def _failed(command: Command, outcome: Outcome) -> Problem:
     more = _about(outcome)
-    if isinstance(command, Authorize | RetryNow):
+    if isinstance(command, Authorize | RetryNow | CompleteAction):
         decline = outcome.intent["decline"]
         return Problem(
             problems.PAYMENT_DECLINED,
@@ -324,6 +326,7 @@ def _intent(common: Common, taken: CreateIntentIn) -> CreateIntent:
         order_id=taken.order_id,
         payment_method=_method(taken.payment_method),
         metadata=taken.metadata,
+        return_url=taken.return_url,
     )
 
 
@@ -353,6 +356,10 @@ def _retry_now(common: Common, _taken: RetryNowIn, _currency: str) -> Command:
     return RetryNow(**common.fields())
 
 
+def _complete_action(common: Common, taken: CompleteActionIn, _currency: str) -> Command:
+    return CompleteAction(**common.fields(), result=taken.result)
+
+
 SET_METHOD: Final = Action(SetMethodIn, _set_method)
 AUTHORIZE: Final = Action(AuthorizeIn, _authorize)
 CAPTURE: Final = Action(CaptureIn, _capture)
@@ -360,6 +367,7 @@ VOID: Final = Action(VoidIn, _void)
 CANCEL: Final = Action(CancelIn, _void)
 REFUND: Final = Action(RefundIn, _refund)
 RETRY_NOW: Final = Action(RetryNowIn, _retry_now)
+COMPLETE_ACTION: Final = Action(CompleteActionIn, _complete_action)
 
 
 def _method(taken: PaymentMethodIn | None) -> PaymentMethod | None:

@@ -32,6 +32,8 @@ class Limits(BaseSettings):
     address_burst: float = Field(8_000, ge=1)
     refused_rate: float = Field(5, gt=0, description="failed authentications a second per address, before 429")
     refused_burst: float = Field(50, ge=1)
+    return_rate: float = Field(1, gt=0, description="customers' returns a second per address, and per payment")
+    return_burst: float = Field(20, ge=1)
     mode: Literal["auto", "test", "live", "any"] = Field(
         "auto",
         description="whose keys are taken. A payment does not know the mode of the key that made it, so one "

@@ -110,6 +110,11 @@ class Payments:
         command = await self._accepted.ask(target)
         return views.accepted(command) if command is not None else None
 
+    async def returning(self, payment_id: str) -> Json | None:
+        """The view of a payment whoever's it is, or None: for a customer who comes back, and has no key."""
+        rows = await self._database.fetch(_RETURNING, (payment_id,))
+        return rows[0][0] if rows else None
+
     async def currency(self, target: Target) -> str | None:
         """The payment's currency, or None if the merchant has no such payment. It never changes: it is remembered."""
         known = self._currencies.get(target)
@@ -230,6 +235,8 @@ SELECT merchant_id, payment_id, view
  USING (payment_id, merchant_id)
  WHERE status <> 'none'
 """
+
+_RETURNING: Final = "SELECT view FROM payments.payments WHERE payment_id = %s AND status <> 'none'"
 
 _ACCEPTED: Final = """
 SELECT merchant_id, payment_id, command

@@ -12,7 +12,19 @@ from starlette.routing import Route
 from starlette.types import Receive, Send
 from starlette.types import Scope as ASGIScope
 
-from gateway import accounts, endpoints, health, intents, listing, pages, problems, query, timeline, webhooks
+from gateway import (
+    accounts,
+    endpoints,
+    health,
+    intents,
+    listing,
+    pages,
+    problems,
+    query,
+    returns,
+    timeline,
+    webhooks,
+)
 from gateway.edge import ROUTE
 from gateway.endpoint_schemas import (
     CreateEndpointIn,
@@ -34,6 +46,7 @@ from gateway.schemas import (
     BalanceOut,
     CancelIn,
     CaptureIn,
+    CompleteActionIn,
     CreateIntentIn,
     EntryListOut,
     EntryOut,
@@ -184,6 +197,9 @@ _INTENTS: Final = (
              "Refund captured money, whole or in part", RefundIn, Scope.PAYMENTS_REFUND, declines=False),
     _command("POST", f"{INTENT}/retry-now", "retryNow", act(intents.RETRY_NOW, Scope.PAYMENTS_WRITE),
              "Make the scheduled retry at once", RetryNowIn, Scope.PAYMENTS_WRITE, declines=True),
+    _command("POST", f"{INTENT}/complete-action", "completeAction", act(intents.COMPLETE_ACTION, Scope.PAYMENTS_WRITE),
+             "Go on after the customer's action: ask the provider what it makes of it", CompleteActionIn,
+             Scope.PAYMENTS_WRITE, declines=True),
     _command("POST", f"{INTENT}/cancel", "cancel", act(intents.CANCEL, Scope.PAYMENTS_WRITE),
              "Call the payment off: its scheduled retry, and a hold if there is one", CancelIn, Scope.PAYMENTS_WRITE,
              declines=False),
@@ -239,6 +255,14 @@ _OTHERS: Final = (
         {200: (ReceivedOut, "Kept for good; do not deliver again.")}, tag="webhooks",
         kinds=(problems.SIGNATURE_INVALID, problems.WEBHOOK_UNAUTHENTICATED, problems.EVENT_INVALID,
                problems.UNKNOWN_WEBHOOK_PROVIDER, problems.BODY_TOO_LARGE, problems.UNSUPPORTED_ENCODING),
+    ),
+    ApiRoute(
+        "GET", "/return/{provider}/{payment_id}", "returnFromProvider", returns.receive,
+        "Take a customer back from the provider's page, in their browser",
+        {200: (None, "A page that says that they can go back to the shop."),
+         303: (None, "To the intent's `return_url`.")},
+        tag="intents", kinds=(problems.NOT_FOUND, problems.INVALID_QUERY), media="text/html",
+        query=(("redirectResult", {"type": "string"}, "Adyen's, as it adds it."),),
     ),
     ApiRoute("GET", "/health", "health", health.health, "The process runs",
              {200: (HealthOut, "It does.")}, tag="operations"),

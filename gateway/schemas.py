@@ -75,6 +75,10 @@ class CreateIntentIn(Taken):
     order_id: Reference | None = None
     payment_method: PaymentMethodIn | None = None
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=50)] = {}
+    return_url: Annotated[
+        str | None,
+        Field(max_length=2_048, description="https; where the customer goes after an action elsewhere (`/return/…`)."),
+    ] = None
 
 
 class SetMethodIn(Taken):
@@ -117,6 +121,20 @@ class RefundIn(Taken):
 
 class RetryNowIn(Taken):
     """Make the scheduled retry at once."""
+
+
+class CompleteActionIn(Taken):
+    """The customer did what was asked of them: ask the provider what it makes of it."""
+
+    result: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=10_000,
+            description="What the provider handed the customer's browser (Adyen: `redirectResult`), unchanged. Omitted "
+            "where the provider hands none.",
+        ),
+    ] = None
 
 
 class Given(BaseModel):
@@ -234,6 +252,7 @@ class IntentOut(Given):
     order_id: str | None
     payment_method: PaymentMethodOut | None
     metadata: dict[str, str]
+    return_url: str | None
     created_at: Time
     updated_at: Time
     sequence: Annotated[int, Field(description="Facts so far; 0 while the intent is accepted and not yet processed.")]

@@ -68,6 +68,7 @@ class Services:
     guard: Guard = field(init=False)
     key_buckets: Buckets = field(init=False)
     refused: Buckets = field(init=False)
+    returns: Buckets = field(init=False)
     draining: bool = False
     mode: Mode | None = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -89,6 +90,7 @@ class Services:
         self.guard = Guard.of(self.settings)
         self.key_buckets = Buckets(self.limits.key_rate, self.limits.key_burst)
         self.refused = Buckets(self.limits.refused_rate, self.limits.refused_burst)
+        self.returns = Buckets(self.limits.return_rate, self.limits.return_burst)
 
     async def start(self) -> None:
         """Check the contracts and open the connections. Raises UnregisteredContractError: a process that could write

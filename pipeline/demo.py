@@ -24,8 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.keys import create_key
-from pipeline import local, money, topics
+from pipeline import clock, local, money, topics
 from pipeline.codec import Codec, Registry
+from pipeline.domain.networks import milliseconds
 from pipeline.messages import Record
 from pipeline.settings import PROJECT, Settings, home
 
@@ -198,6 +199,16 @@ class Stage:
         first: dict[str, Any] = found[0]
         return first
 
+    def fact(self, payment: str, kind: str) -> None:
+        """Wait for a fact of that kind. Raises DemoError."""
+        query = "SELECT count(*) FROM payments.facts WHERE payment_id = %s AND type = %s"
+        deadline = monotonic() + PATIENCE
+        with psycopg.connect(self.settings.reveal("postgres_reader_url"), autocommit=True) as connection:
+            while (row := connection.execute(query, [payment, kind]).fetchone()) is None or not row[0]:
+                if monotonic() > deadline:
+                    raise DemoError(f"{payment} has no {kind} after {PATIENCE:.0f} s")
+                sleep(0.1)
+
     def entries(self, payment: str) -> int:
         """How many journal entries a payment has."""
         with psycopg.connect(self.settings.reveal("postgres_reader_url")) as connection:
@@ -358,6 +369,21 @@ def by_paypal(stage: Stage) -> str:
     return "approved by its payer, captured 25.00 + 50.00, refunded 30.00"
 
 
+def days_pass(stage: Stage) -> str:
+    """Ten days: a retry three days later, a hold's warning and its lapse"""
+    payment = stage.made(stage.api.create("35.00", "USD", "pm_sim_declineTimes1_card_velocity_exceeded"))
+    stage.api.command(payment, "authorize", accept=(402,))
+    stage.until(payment, "retry_scheduled")
+    clock.put_forward(milliseconds("3d"))
+    found = stage.until(payment, "authorized")
+    _expect(len(found["attempts"]) == 2, "two attempts")
+    clock.put_forward(milliseconds("6d"))
+    stage.fact(payment, "HoldExpiring")
+    clock.put_forward(milliseconds("1d"))
+    stage.until(payment, "expired")
+    return "limit exceeded, approved 3 days later; warned 6 days later, lapsed after 7"
+
+
 SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     captured,
     automatic,
@@ -372,13 +398,15 @@ SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     disputed,
     by_adyen,
     by_paypal,
+    days_pass,  # last: it is ten days later for every payment
 )
 
 
 def main(console: Console) -> int:
     """Play every scene; returns the exit status."""
     settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
-    began = datetime.now(UTC).isoformat(timespec="seconds")
+    clock.follow(settings.clock_file)
+    began = datetime.fromtimestamp(clock.now() // 1000, UTC).isoformat(timespec="seconds")
     results = Table("", "payment", "what came of it", "", title="The payments")
     failures: list[str] = []
     base = f"http://{settings.gateway_host}:{settings.gateway_port}/api/v1"
@@ -482,5 +510,6 @@ def _show_next(console: Console, settings: Settings, payment: str) -> None:
     table.add_row("one payment, explained", f".venv/bin/payments explain {payment}")
     table.add_row("the topics", ".venv/bin/payments topics diff")
     table.add_row("the services", ".venv/bin/payments stack status")
+    table.add_row("the clock, ten days ahead now", ".venv/bin/payments clock")
     table.add_row("stop it all", "make down")
     console.print(table)

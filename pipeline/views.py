@@ -59,6 +59,7 @@ def accepted(command: CreateIntent) -> Json:
         order_id=command.order_id,
         payment_method=command.payment_method,
         metadata=command.metadata,
+        return_url=command.return_url,
         created_at=command.occurred_at,
         updated_at=command.occurred_at,
         sequence=0,

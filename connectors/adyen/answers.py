@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from connectors import declines
 from connectors.adyen import refusals
@@ -69,6 +70,25 @@ def of_authorization(payment: Payment) -> Answer:
         url = payment.action.url if payment.action else None
         return _of_payment(payment, Outcome.REQUIRES_ACTION, next_action=NextAction(url=url) if url else None)
     return _of_payment(payment, Outcome.PENDING if payment.result_code in _UNDECIDED else Outcome.UNKNOWN)
+
+
+def of_details(payment: Payment, reference: str) -> Answer:
+    """What the answer to `POST /payments/details` says of the payment that we call `reference`. The shopper's browser
+    chose what was sent: it may be the result of another payment, which says nothing of this one.
+    """
+    if payment.merchant_reference is None:
+        return Answer(outcome=Outcome.UNKNOWN, detail="the answer names no payment")
+    if payment.merchant_reference != reference:
+        return Answer(outcome=Outcome.REQUIRES_ACTION, detail="the result is of another payment")
+    return of_authorization(payment)
+
+
+def of_refused_details(failure: Answer) -> Answer:
+    """What it means that Adyen did not take a shopper's result. One that it cannot make sense of decides nothing: they
+    may still come back with a better one.
+    """
+    waits = failure.outcome is Outcome.DECLINED
+    return replace(failure, outcome=Outcome.REQUIRES_ACTION, decline=None) if waits else failure
 
 
 def _of_payment(

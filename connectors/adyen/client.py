@@ -5,7 +5,8 @@ webhook decides them.
 
 Adyen cannot be asked what became of a call. What can be done is to make the same call again: under a key that Adyen
 still knows it answers what it answered first. So a look-up is NOT_FOUND while that is so, which makes the pipeline send
-the request again, and UNKNOWN later: then only the webhook, or somebody, can tell.
+the request again, and UNKNOWN later: then only the webhook, or somebody, can tell. A shopper's return is the exception:
+`POST /payments/details` with what their browser brought decides the payment, and says how.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from connectors.adyen.objects import Modification, Payment, parse
 from connectors.provider import Answer, operation_of
 from connectors.references import Reference
 from connectors.transport import Connections, Reply, Timeouts
-from pipeline import clock
+from pipeline import clock, ids
 from pipeline.messages.requests import (
     AuthorizeRequest,
     CaptureRequest,
@@ -81,7 +82,7 @@ class AdyenProvider:
     async def call(self, request: ProviderRequest) -> Answer:
         """Make the call. Never raises for what Adyen or the network does."""
         if isinstance(request, LookupRequest):
-            return self._look_up(request)
+            return await self._asked_about(request)
         if self._now() - request.issued_at > REPEATABLE:
             return Answer(outcome=Outcome.UNKNOWN, detail="too old to be sent: Adyen may have forgotten its key")
         try:
@@ -141,8 +142,26 @@ class AdyenProvider:
         if request.customer_id:
             fields["shopperReference"] = request.customer_id
         if self._return_url:
-            fields["returnUrl"] = self._return_url
+            fields["returnUrl"] = self._return_url.replace("{payment_id}", request.payment_id)
         return fields
+
+    async def _asked_about(self, question: LookupRequest) -> Answer:
+        """The look-up; for a shopper who is back, with what their browser brought."""
+        answer = self._look_up(question)
+        if question.action_result is None or answer.outcome is Outcome.UNKNOWN:
+            return answer
+        fields = {"details": {"redirectResult": question.action_result}}
+        # A key of the shopper's result: given again it is the same submission, another result is another one.
+        key = ids.derive("details", question.subject_id, question.action_result)
+        reply = await self._send("payments/details", fields, key)
+        if not reply.ok:
+            return answers.of_refused_details(self._failure(reply))
+        try:
+            reference = Reference(question.payment_id, question.operation, question.subject_id)
+            return answers.of_details(parse(reply.body, Payment), str(reference))
+        except (msgspec.MsgspecError, AmountError) as error:
+            log.error("an answer of Adyen cannot be read", request_id=question.request_id, error=str(error))
+            return Answer(outcome=Outcome.UNKNOWN, detail=f"unreadable answer: {error}")
 
     def _look_up(self, question: LookupRequest) -> Answer:
         if self._now() - question.asked_at > REPEATABLE:

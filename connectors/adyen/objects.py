@@ -42,6 +42,7 @@ class Payment(msgspec.Struct, frozen=True, rename="camel"):
 
     result_code: str
     psp_reference: str | None = None
+    merchant_reference: str | None = None
     amount: Amount | None = None
     refusal_reason: str | None = None
     refusal_reason_code: str | None = None

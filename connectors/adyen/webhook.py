@@ -229,6 +229,7 @@ class Said(msgspec.Struct, frozen=True):
     outcome: Outcome
     decline: Decline | None = None
     amount: bool = True
+    after_success: bool = False
 
 
 Reader = Callable[[Item, bool], Said | None]
@@ -248,18 +249,20 @@ def _decided(operation: Operation) -> Reader:
     def reader(item: Item, success: bool) -> Said | None:
         if success:
             return Said(operation, Outcome.APPROVED, amount=operation is not Operation.VOID)
-        return _failed(operation)(item, success)
+        return _failed(operation, after_success=False)(item, success)
 
     return reader
 
 
-def _failed(operation: Operation) -> Reader:
-    """It came to nothing, whatever was said before; `success` is about the event."""
+def _failed(operation: Operation, *, after_success: bool) -> Reader:
+    """It came to nothing; `success` is about the event. `after_success`: Adyen sends such an event only of what it had
+    said was done, though perhaps before it says so here.
+    """
 
     def reader(item: Item, success: bool) -> Said | None:
         failed = f"{operation.value}_failed"
         decline = answers.DECLINES.decline((item.reason or "").strip() or failed, otherwise=failed)
-        return Said(operation, Outcome.DECLINED, decline)
+        return Said(operation, Outcome.DECLINED, decline, after_success=after_success)
 
     return reader
 
@@ -296,15 +299,15 @@ _READERS: Final[dict[str, Reader]] = {
     "PENDING": _undecided(Operation.AUTHORIZE),
     "OFFER_CLOSED": _offer_closed,
     "CAPTURE": _decided(Operation.CAPTURE),
-    "CAPTURE_FAILED": _failed(Operation.CAPTURE),
+    "CAPTURE_FAILED": _failed(Operation.CAPTURE, after_success=True),
     "CANCELLATION": _decided(Operation.VOID),
     "TECHNICAL_CANCEL": _decided(Operation.VOID),
     "CANCEL_OR_REFUND": _reversal,
     "EXPIRE": _expired,
     "REFUND": _decided(Operation.REFUND),
     "POSTPONED_REFUND": _undecided(Operation.REFUND),
-    "REFUND_FAILED": _failed(Operation.REFUND),
-    "REFUNDED_REVERSED": _failed(Operation.REFUND),
+    "REFUND_FAILED": _failed(Operation.REFUND, after_success=True),
+    "REFUNDED_REVERSED": _failed(Operation.REFUND, after_success=True),
 }
 """Every other event is kept: disputes, reports, payouts, reviews, adjusted authorizations, partial-payment orders."""
 
@@ -341,6 +344,7 @@ def _report(item: Item, said: Said, now: int, payment_id: str, subject_id: str |
         currency=(amount.currency or None) if amount else None,
         decline=said.decline,
         detail=" ".join(filter(None, (item.event_code, item.success, item.reason))),
+        after_success=said.after_success,
     )
 
 

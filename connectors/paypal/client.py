@@ -210,12 +210,21 @@ class PayPalProvider:
         try:
             order = await self._order_of(question.provider_reference)
             if question.operation is Operation.AUTHORIZE:
-                return await self._completed(order, question.subject_id)
+                return await self._wanted(order, question)
             return _found(order, question)
         except Refused as refused:
             if refused.reply.status == 404:
                 return _gone(question)
             return answers.unanswered(refused.reply)
+
+    async def _wanted(self, order: Order, question: LookupRequest) -> Answer:
+        """Only we can have an unpaid order paid: once the attempt is given up, nothing comes of it any more."""
+        if not question.given_up:
+            return await self._completed(order, question.subject_id)
+        said = answers.of_order(order)
+        if said.operation_reference is not None or said.outcome is Outcome.UNKNOWN:
+            return said
+        return answers.invalid("the order was given up unpaid", "ORDER_VOIDED")
 
     def _nameless(self, question: LookupRequest) -> Answer:
         """An order that never answered: PayPal cannot be asked, only told again under the same key."""
@@ -240,8 +249,8 @@ class PayPalProvider:
     def _source(self, request: AuthorizeRequest) -> Fields:
         """A saved card or wallet by its vault id; a wallet that is not saved sends its payer to PayPal."""
         method = request.payment_method
-        context = {"return_url": self._return_url, "cancel_url": self._return_url} if self._return_url else {}
-        shown = {"experience_context": context} if context else {}
+        back = (self._return_url or "").replace("{payment_id}", request.payment_id)
+        shown = {"experience_context": {"return_url": back, "cancel_url": back}} if back else {}
         if method.kind == _WALLET_REDIRECT:
             return {"paypal": shown}
         stored: Fields = {"payment_initiator": "MERCHANT", "usage": "SUBSEQUENT"}

@@ -322,7 +322,10 @@ def _moved(operation: Operation, outcome: Outcome | None = None) -> Reader:
         if reference is None:
             return _unrouted(event, UnroutedReason.UNKNOWN_PAYMENT, movement.of or movement.id)
         asked = _asked(movement, reference, operation)
-        said = Said(reference.payment_id, reference.subject_of(asked), asked, outcome)
+        denied = operation is Operation.VOID and movement.status == "DENIED"
+        if denied:  # what was pending never became a hold
+            asked = Operation.AUTHORIZE
+        said = Said(reference.payment_id, reference.subject_of(asked), asked, Outcome.DECLINED if denied else outcome)
         return _report(event, movement, said, now)
 
     return reader

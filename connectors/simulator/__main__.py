@@ -22,12 +22,14 @@ from connectors.simulator.settings import (
     paypal_of,
     secrets_of,
 )
-from pipeline.settings import listed
+from pipeline import clock
+from pipeline.settings import Settings, listed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the simulator."""
     asked = _parser().parse_args(arguments)
+    clock.follow(Settings(_env_file=None).clock_file)
     serve(_settings(asked), asked.host, asked.port, lambda url: print(url, flush=True))
 
 

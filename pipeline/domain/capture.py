@@ -120,6 +120,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
     status: MoveStatus = MoveStatus.OPEN
     generation: int = 1
     unresolved: bool = False
+    taken_back: bool = False
+    """Failed after the provider had said that it was done: that word, come late, counts no more."""
     external: bool = False
     reason: str | None = None
     operation_reference: str | None = None
@@ -181,6 +183,9 @@ class CaptureState(msgspec.Struct, frozen=True, kw_only=True):
         for m in same:
             if report.operation_reference and m.operation_reference == report.operation_reference:
                 return m
+        if report.after_success:
+            done = [m for m in same if m.status is MoveStatus.DONE]
+            return done[0] if len(done) == 1 else None
         # Only a capture or void is alone under way; of several refunds a nameless report could be any.
         alone = [m for m in same if m.status is MoveStatus.OPEN and m.operation is not Operation.REFUND]
         return alone[0] if alone else None
@@ -279,15 +284,19 @@ def _report_kind(state: CaptureState, report: ProviderReport) -> Kind:
     done = Kind.ORPHAN_RETURNED if move.orphan else _DONE[report.operation]
     failed = Kind.ORPHAN_RETURN_FAILED if move.orphan else _FAILED[report.operation]
     if report.outcome is Outcome.APPROVED:
-        return Kind.STALE if move.status is MoveStatus.DONE else done
+        return Kind.STALE if move.status is MoveStatus.DONE or move.taken_back else done
     if move.status is MoveStatus.DONE:
-        taken_back = report.operation is Operation.REFUND and report.outcome is Outcome.DECLINED
-        return failed if taken_back else Kind.STALE
+        return failed if _is_taken_back(report) else Kind.STALE
     if move.status is MoveStatus.FAILED:
         return Kind.STALE
     if report.outcome in _REFUSED:
         return failed
     return Kind.NOT_FOUND if report.outcome is Outcome.NOT_FOUND else Kind.UNRESOLVED
+
+
+def _is_taken_back(report: ProviderReport) -> bool:
+    """Whether the provider says that what it had done came to nothing. A refund's failure always says so."""
+    return report.outcome is Outcome.DECLINED and (report.after_success or report.operation is Operation.REFUND)
 
 
 def _unasked_kind(state: CaptureState, report: ProviderReport) -> Kind:
@@ -683,7 +692,12 @@ def _claim(state: CaptureState, draft: Draft, move: Move) -> CaptureState:
 
 
 def _capture_failed(state: CaptureState, item: Item, schedule: Schedule) -> Result:
+    """Refused; or taken back after it was done, whole as it stands in the books, whatever amount the report names."""
     report, move = _reported(state, item)
+    before = _move_of(state, move.subject_id)
+    was_done = before is not None and before.status is MoveStatus.DONE
+    if before is not None and was_done:
+        move = replace(move, amount=before.amount)
     draft = _draft(state, item)
     draft.fact(
         CaptureFailed,
@@ -693,15 +707,24 @@ def _capture_failed(state: CaptureState, item: Item, schedule: Schedule) -> Resu
         currency=state.currency,
         decline=report.decline,
         detail=report.detail,
+        provider=state.provider,
+        after_success=was_done,
     )
-    return draft.done(_held_again(_fail(state, move), draft))
+    if was_done:
+        return draft.done(_take_back(state, move))
+    return draft.done(_held_again(_fail(state, move, report), draft))
 
 
-def _fail(state: CaptureState, move: Move) -> CaptureState:
+def _take_back(state: CaptureState, move: Move) -> CaptureState:
+    """Nothing else is changed by it: what the capture claimed of the hold is gone, another move may be under way."""
+    return replace(state, moves=_with_move(state, replace(move, status=MoveStatus.FAILED, taken_back=True)))
+
+
+def _fail(state: CaptureState, move: Move, report: ProviderReport) -> CaptureState:
     """The hold stands as before."""
     under_way = state.phase in {Phase.CAPTURING, Phase.VOIDING} and move.operation is not Operation.REFUND
-    moves = _with_move(state, replace(move, status=MoveStatus.FAILED))
-    return replace(state, moves=moves, phase=Phase.HELD if under_way else state.phase)
+    failed = replace(move, status=MoveStatus.FAILED, taken_back=report.after_success)
+    return replace(state, moves=_with_move(state, failed), phase=Phase.HELD if under_way else state.phase)
 
 
 def _void_done(state: CaptureState, item: Item, schedule: Schedule) -> Result:
@@ -728,7 +751,7 @@ def _void_failed(state: CaptureState, item: Item, schedule: Schedule) -> Result:
     report, move = _reported(state, item)
     draft = _draft(state, item)
     draft.fact(VoidFailed, move.operation_id, void_id=move.subject_id, detail=report.detail)
-    return draft.done(_held_again(_fail(state, move), draft))
+    return draft.done(_held_again(_fail(state, move, report), draft))
 
 
 def _refund_done(state: CaptureState, item: Item, schedule: Schedule) -> Result:
@@ -760,7 +783,7 @@ def _refund_failed(state: CaptureState, item: Item, schedule: Schedule) -> Resul
         after_success=move.status is MoveStatus.DONE,
         detail=report.detail,
     )
-    return draft.done(_fail(state, move))
+    return draft.done(_fail(state, move, report))
 
 
 def _unresolved(state: CaptureState, item: Item, schedule: Schedule) -> Result:

@@ -25,6 +25,7 @@ from pipeline.messages.values import PaymentMethod
 MAX_ID: Final = 255
 MAX_MERCHANT: Final = 64
 MAX_REASON: Final = 500
+MAX_URL: Final = 2_048
 MAX_ACTION_RESULT: Final = 10_000
 MAX_METADATA_KEYS: Final = 50
 MAX_METADATA_KEY: Final = 40
@@ -33,6 +34,8 @@ MAX_METADATA_VALUE: Final = 500
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _MERCHANT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_URL: Final = re.compile(r"https://[A-Za-z0-9.\-\[\]:]+(?:[/?#][!-~]*)?")
+"""As a browser is sent to it: no user information, which could make one host look like another, nothing to escape."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -45,6 +48,7 @@ class Code(StrEnum):
     INVALID_MERCHANT = "invalid_merchant"
     UNKNOWN_PROVIDER = "unknown_provider"
     INVALID_COUNTRY = "invalid_country"
+    INVALID_URL = "invalid_url"
     REQUIRED = "required"
     TOO_LONG = "too_long"
     TOO_MANY = "too_many"
@@ -109,6 +113,9 @@ def _intent(command: CreateIntent) -> Iterator[Violation]:
     yield from _optional("order_id", command.order_id, MAX_ID)
     yield from _method(command.payment_method)
     yield from _metadata(command.metadata)
+    yield from _optional("return_url", command.return_url, MAX_URL)
+    if command.return_url is not None and not _URL.fullmatch(command.return_url):
+        yield Violation(Code.INVALID_URL, "return_url", "an absolute https URL without user information")
 
 
 def _providers(command: CreateIntent) -> Iterator[Violation]:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from pipeline import ids
 from pipeline.messages.facts import (
     AuthorizationOrphaned,
+    CaptureFailed,
     DisputeFundsReinstated,
     DisputeFundsWithdrawn,
     DisputeLost,
@@ -131,6 +132,13 @@ def _captured(fact: PaymentCaptured) -> list[Posting]:
     ]
 
 
+def _capture_failed(fact: CaptureFailed) -> list[Posting]:
+    """After a reported success the money does not come: the merchant is owed nothing for it. The hold is gone."""
+    if not fact.after_success:
+        return []
+    return _move(merchant_payable(fact), provider_receivable(fact), fact.amount, fact.currency)
+
+
 def _refund_requested(fact: RefundRequested) -> list[Posting]:
     return _move(merchant_payable(fact), refunds_pending(fact), fact.amount, fact.currency)
 
@@ -201,6 +209,7 @@ def _orphan_return_failed(fact: OrphanReturnFailed) -> list[Posting]:
 _RULES: Final[dict[type[Fact], Callable[[Any], list[Posting]]]] = {
     PaymentAuthorized: _authorized,
     PaymentCaptured: _captured,
+    CaptureFailed: _capture_failed,
     PaymentVoided: _released,
     HoldExpired: _released,
     RefundRequested: _refund_requested,

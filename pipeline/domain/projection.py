@@ -202,6 +202,7 @@ class PaymentView(msgspec.Struct, frozen=True, kw_only=True):
     order_id: str | None = None
     payment_method: PaymentMethod | None = None
     metadata: dict[str, str] = {}
+    return_url: str | None = None
     created_at: int
     updated_at: int
     sequence: int
@@ -296,6 +297,7 @@ def _created(view: PaymentView, fact: IntentCreated) -> PaymentView:
         order_id=fact.order_id,
         payment_method=fact.payment_method,
         metadata=fact.metadata,
+        return_url=fact.return_url,
         created_at=fact.occurred_at,
     )
 
@@ -449,11 +451,13 @@ def _less(hold: HoldView | None, amount: int) -> HoldView | None:
 
 
 def _money_status(view: PaymentView) -> PaymentStatus:
-    """The status that the amounts imply, once something was captured."""
+    """The status that the amounts imply, once something was captured, or was until it was taken back."""
     if view.amount_refunded:
         whole = view.amount_refunded >= view.amount_captured
         return PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
     open_hold = view.hold is not None and view.hold.remaining > 0
+    if not view.amount_captured:
+        return PaymentStatus.AUTHORIZED if open_hold else PaymentStatus.FAILED
     return PaymentStatus.PARTIALLY_CAPTURED if open_hold else PaymentStatus.CAPTURED
 
 
@@ -461,7 +465,11 @@ def _capture_failed(view: PaymentView, fact: CaptureFailed) -> PaymentView:
     move = replace(
         _move(view.captures, fact.capture_id, fact), state=MoveState.FAILED, amount=fact.amount, detail=fact.detail
     )
-    return replace(view, captures=_put(view.captures, move))
+    view = replace(view, captures=_put(view.captures, move))
+    if not fact.after_success:
+        return view
+    view = replace(view, amount_captured=view.amount_captured - fact.amount)
+    return replace(view, status=_money_status(view))
 
 
 def _void_requested(view: PaymentView, fact: VoidRequested) -> PaymentView:
@@ -770,6 +778,7 @@ _PUBLIC: Final[dict[type[Fact], PublicTopic]] = {
     HoldExpired: PublicTopic.VOIDED,
     PaymentRefunded: PublicTopic.REFUNDED,
     PaymentFailed: PublicTopic.FAILED,
+    CaptureFailed: PublicTopic.FAILED,
     DisputeOpened: PublicTopic.DISPUTED,
     DisputeWon: PublicTopic.DISPUTED,
     DisputeLost: PublicTopic.DISPUTED,
@@ -779,7 +788,7 @@ _PUBLIC: Final[dict[type[Fact], PublicTopic]] = {
 def public_event(view: PaymentView, fact: Fact) -> PaymentEvent | None:
     """What consumer teams learn of a fact, `view` being the payment right after it; None for what is internal."""
     topic = _PUBLIC.get(type(fact))
-    if topic is None:
+    if topic is None or (isinstance(fact, CaptureFailed) and not fact.after_success):
         return None
     amount, subject = _moved(fact)
     return PaymentEvent(
@@ -790,7 +799,7 @@ def public_event(view: PaymentView, fact: Fact) -> PaymentEvent | None:
         occurred_at=fact.occurred_at,
         amount=amount,
         subject_id=subject,
-        decline=fact.decline if isinstance(fact, PaymentFailed) else None,
+        decline=fact.decline if isinstance(fact, PaymentFailed | CaptureFailed) else None,
         dispute=_disputed(view, fact) if isinstance(fact, DisputeFact) else None,
         payment=_snapshot(view),
     )
@@ -801,7 +810,7 @@ def _moved(fact: Fact) -> tuple[int | None, str | None]:
     match fact:
         case PaymentAuthorized() | PaymentFailed():
             return fact.amount, fact.attempt_id
-        case PaymentCaptured():
+        case PaymentCaptured() | CaptureFailed():
             return fact.amount, fact.capture_id
         case PaymentVoided():
             return fact.hold_released, fact.void_id

@@ -39,6 +39,9 @@ class CreateIntent(Command, frozen=True, kw_only=True):
     order_id: Annotated[str | None, msgspec.Meta(description="the order that is paid for")] = None
     payment_method: PaymentMethod | None = None
     metadata: dict[str, str] = {}
+    return_url: Annotated[str | None, msgspec.Meta(description="where the customer goes after an action elsewhere")] = (
+        None
+    )
 
 
 class SetMethod(Command, frozen=True, kw_only=True):

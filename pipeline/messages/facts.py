@@ -52,6 +52,9 @@ class IntentCreated(Fact, frozen=True, kw_only=True):
     order_id: str | None = None
     payment_method: PaymentMethod | None = None
     metadata: dict[str, str] = {}
+    return_url: Annotated[str | None, msgspec.Meta(description="where the customer goes after an action elsewhere")] = (
+        None
+    )
 
 
 class MethodSet(Fact, frozen=True, kw_only=True):
@@ -209,13 +212,17 @@ class PaymentCaptured(Fact, frozen=True, kw_only=True):
 
 
 class CaptureFailed(Fact, frozen=True, kw_only=True):
-    """The provider refused the capture; the hold stands as before."""
+    """The provider refused the capture; the hold stands as before. `after_success`: it had said that it was done, and
+    the money does not come; the part of the hold that it claimed is gone.
+    """
 
     capture_id: str
     amount: Minor
     currency: str
     decline: Decline | None = None
     detail: str | None = None
+    provider: Annotated[str | None, msgspec.Meta(description="null in facts older than the field")] = None
+    after_success: bool = False
 
 
 class VoidRequested(Fact, frozen=True, kw_only=True):

@@ -37,6 +37,10 @@ class ProviderReport(Input, frozen=True, kw_only=True):
     detail: Annotated[str | None, msgspec.Meta(description="raw status or error, for operators; never card data")] = (
         None
     )
+    after_success: Annotated[
+        bool,
+        msgspec.Meta(description="declined: the provider takes back that it was done, whichever word comes here first"),
+    ] = False
 
     @property
     def input_id(self) -> str:

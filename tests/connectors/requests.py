@@ -110,7 +110,13 @@ def again(request: AnyRequest) -> AnyRequest:
     return msgspec.structs.replace(request, request_id=ids.request_id(request.subject_id, type(request).__name__, 1))
 
 
-def lookup(request: ProviderRequest, *, reference: str | None = None, operation_reference: str | None = None) -> Any:
+def lookup(
+    request: ProviderRequest,
+    *,
+    reference: str | None = None,
+    operation_reference: str | None = None,
+    action_result: str | None = None,
+) -> Any:
     """What became of `request`?"""
     operations = {
         AuthorizeRequest: Operation.AUTHORIZE,
@@ -127,6 +133,7 @@ def lookup(request: ProviderRequest, *, reference: str | None = None, operation_
         issued_at=clock.now(),
         operation=operations[type(request)],
         provider_reference=reference or getattr(request, "provider_reference", None),
+        action_result=action_result,
         operation_reference=operation_reference,
         asked_at=request.issued_at,
     )

@@ -9,7 +9,7 @@ from pipeline.domain.chain import PaymentChain
 from pipeline.domain.decision import Schedule
 from pipeline.domain.postings import entry_of
 from pipeline.messages.commands import Authorize, Capture, CreateIntent, Refund
-from pipeline.messages.facts import Fact
+from pipeline.messages.facts import CaptureFailed, Fact
 from pipeline.messages.journal import Side
 from pipeline.messages.values import CaptureMethod, Operation, Outcome
 from tests.domain.samples import NOW, PAYMENT, VISA, report
@@ -80,3 +80,18 @@ def test_an_answer_and_its_webhook_post_once() -> None:
     chain.feed(report(Operation.CAPTURE, Outcome.APPROVED, None))
     chain.feed(report(Operation.CAPTURE, Outcome.APPROVED, request.subject_id))
     assert balances(chain.facts)["provider_receivable:stripe:USD"] == 10_000
+
+
+def test_a_capture_that_is_taken_back_is_owed_to_nobody() -> None:
+    """Only the money moves back: what the capture claimed of the hold is gone."""
+    common: dict[str, Any] = {
+        "payment_id": "p", "merchant_id": "acme", "occurred_at": 1, "cause_id": "c", "operation_id": "o",
+        "capture_id": "capture-1", "amount": 4_000, "currency": "EUR",
+    }  # fmt: skip
+    assert entry_of(CaptureFailed(fact_id="refused", **common)) is None
+    entry = entry_of(CaptureFailed(fact_id="taken-back", provider="adyen", after_success=True, **common))
+    assert entry is not None
+    assert [(leg.side, leg.account, leg.amount) for leg in entry.postings] == [
+        (Side.DEBIT, "merchant_payable:acme:EUR", 4_000),
+        (Side.CREDIT, "provider_receivable:adyen:EUR", 4_000),
+    ]

@@ -22,6 +22,7 @@ from pipeline.messages.commands import Authorize, Capture, Refund, RetryNow, Set
 from pipeline.messages.facts import (
     ActionCompleted,
     AuthorizationOrphaned,
+    CaptureFailed,
     CommandRejected,
     Fact,
     HoldExpiring,
@@ -46,6 +47,7 @@ steps = st.lists(
         st.tuples(st.just("crash"), st.integers(0, 5)),
         st.tuples(st.just("customer"), st.booleans()),
         st.tuples(st.just("return"), st.tuples(st.booleans(), st.integers(0, 3))),
+        st.tuples(st.just("take_back"), st.integers(0, 3)),
         st.tuples(st.just("plan"), st.none()),
         st.tuples(st.just("resolve"), st.none()),
         st.tuples(st.just("again"), st.integers(0, 30)),
@@ -88,6 +90,8 @@ def play(
                 world.customer(approves)
             case "return", (bool(approves), int(told)):
                 world.customer_returns(approves, told)
+            case "take_back", int(index):
+                world.take_back(index)
             case "plan", _:
                 world.planned()
             case "resolve", _:
@@ -132,7 +136,7 @@ def wild_step(random: Random) -> tuple[str, Any]:
     what = random.choice(
         ["authorize"] * 4 + ["answer"] * 6 + ["fire"] * 2 + ["plan"] * 2
         + ["method", "capture", "void", "refund", "retry_now", "again", "wait", "crash", "customer", "resolve",
-           "return"]
+           "return", "take_back"]
     )  # fmt: skip
     argument = {
         "authorize": random.choice([0, 1, 1, 2, 3]),
@@ -148,6 +152,7 @@ def wild_step(random: Random) -> tuple[str, Any]:
         "customer": random.random() < 0.6,
         "return": (random.random() < 0.6, random.randrange(4)),
         "again": random.randrange(30),
+        "take_back": random.randrange(3),
         "wait": random.choice([1, 1, 1, -1]) * random.choice([1_000, 3_600_000, DAY, 20 * DAY]),
     }
     return what, argument.get(what)
@@ -174,15 +179,17 @@ def test_thousands_of_seeds(batch: int) -> None:
 
 def test_the_seeds_meet_what_they_are_to_prove() -> None:
     """A simulation that never meets a case says nothing about it."""
-    met, longest, attempts = Counter[type[Fact]](), 0, 0
-    for seed in range(400):
+    met, longest, attempts, taken_back = Counter[type[Fact]](), 0, 0, 0
+    for seed in range(600):
         world = life(seed)
         proven(world, Random(seed))
         met.update({type(fact) for fact in world.chain.facts})
+        taken_back += any(isinstance(fact, CaptureFailed) and fact.after_success for fact in world.chain.facts)
         times = [fact.occurred_at for fact in world.chain.facts]
         longest = max(longest, max(times) - min(times))
         made = Counter(attempt.method.token for attempt in world.attempts())
         attempts = max(attempts, *made.values(), 0)
+    assert taken_back >= 5
     for kind in (ActionCompleted, AuthorizationOrphaned, OrphanReturned, HoldExpiring, ReviewResolved):
         assert met[kind] >= 5, kind.__name__
     assert longest > 60 * DAY

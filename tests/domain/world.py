@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.domain import authorization, capture, retry
@@ -104,6 +105,8 @@ class Provider:
     declines: Sequence[Decline] = DECLINES
     waiting: dict[str, AuthorizeRequest] = field(default_factory=dict)
     """Attempts that wait for the customer, by their reference here."""
+    taken_back: set[str] = field(default_factory=set)
+    """Captures whose money did not come."""
     returned: dict[str, bool] = field(default_factory=dict)
     """Those whose customer has acted, and whether they approve: nothing is done before the next look-up asks for it."""
 
@@ -174,6 +177,21 @@ class Provider:
             subject, Operation.AUTHORIZE, outcome, ReportSource.WEBHOOK, f"evt-{subject}", f"pi_{subject}", at
         )
 
+    def take_back(self, capture: CaptureRequest, at: int) -> ProviderReport | None:
+        """The money of a capture does not come after all; none of it may have been refunded. What it says to a repeat
+        of the capture stays what it was.
+        """
+        account = self.accounts[capture.provider_reference]
+        if account.refunded or capture.subject_id in self.taken_back:
+            return None
+        self.taken_back.add(capture.subject_id)
+        account.captured -= capture.amount
+        report = self._report(
+            capture.subject_id, Operation.CAPTURE, Outcome.DECLINED, ReportSource.WEBHOOK,
+            f"failed-{capture.subject_id}", capture.provider_reference, at,
+        )  # fmt: skip
+        return replace(report, after_success=True)
+
     def goes_on(self, subject: str, at: int) -> ProviderReport:
         """The webhook that says that the customer acted."""
         return self._report(
@@ -211,6 +229,8 @@ class World:
         """Whether every decline may pass later, and none does for long."""
         self.now = NOW
         self.requests: list[ProviderRequest] = []
+        self.asked: dict[str, CaptureRequest] = {}
+        """Every capture that was asked for, by its id."""
         self.timers: dict[str, Timer] = {}
         self.plans: list[RetryPlanned | RetryAbandoned] = []
         self.log: list[Input] = []
@@ -234,6 +254,9 @@ class World:
         self.log.append(item)
         step = self.chain.feed(item)
         self.requests.extend(step.requests)
+        self.asked.update(
+            {request.subject_id: request for request in step.requests if isinstance(request, CaptureRequest)}
+        )
         # A timer set again is the same timer: the relay fires it, and the first one counts.
         self.timers.update({timer.timer_id: timer for timer in step.timers})
         for fact in step.facts:
@@ -286,6 +309,19 @@ class World:
         if told & 2:
             number = sum(isinstance(item, CompleteAction) for item in self.log)
             self.feed(CompleteAction(**self.command(f"complete-{number}"), result=f"result-{number}"))
+
+    def take_back(self, index: int) -> None:
+        """The provider takes back a capture that it made, whether we have heard of it or not."""
+        done = [
+            request
+            for request in self.asked.values()
+            if isinstance(request, CaptureRequest)
+            and self.provider.outcomes.get(request.subject_id) is Outcome.APPROVED
+        ]
+        if done:
+            report = self.provider.take_back(done[index % len(done)], self.now)
+            if report is not None:
+                self.feed(report)
 
     def planned(self) -> bool:
         """The retry stage's oldest word arrives, as late as it is."""

@@ -175,7 +175,7 @@ def test_two_keys_are_none(client: Client) -> None:
     assert answer.json()["type"] == "/problems/idempotency_key_invalid"
 
 
-ACTIONS = ("authorize", "capture", "void", "refund", "retry-now", "cancel")
+ACTIONS = ("authorize", "capture", "void", "refund", "retry-now", "cancel", "complete-action")
 COMMANDS = [("POST", INTENTS), ("PUT", INTENTS + "/{id}/method"), *(("POST", f"{INTENTS}/{{id}}/{a}") for a in ACTIONS)]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.keys import Scope
-from pipeline.messages.commands import Authorize, Capture, CreateIntent, Refund, SetMethod, Void
+from pipeline.messages.commands import Authorize, Capture, CompleteAction, CreateIntent, Refund, SetMethod, Void
 from pipeline.messages.values import CaptureMethod, PaymentMethod
 from tests.gateway.chain import ACTION, APPROVED, DECLINED, SILENT, SOFT, Chain
 from tests.gateway.conftest import Client, MakeClient, intent
@@ -209,12 +209,32 @@ def test_a_customer_action_is_told_at_once(client: Client, chain: Chain) -> None
     assert answer.json()["attempts"][0]["next_action"]["url"] == "https://bank.example/3ds"
 
 
+def test_what_the_customers_browser_brought_decides(client: Client, chain: Chain) -> None:
+    made = client.create(ACTION)
+    client.post(path(made, "authorize"), **WAIT)
+    answer = client.post(path(made, "complete-action"), {"result": "opaque"}, **WAIT)
+    assert (answer.status_code, answer.json()["status"]) == (200, "authorized")
+    [command] = [item for item in chain.of(made["payment_id"]) if isinstance(item, CompleteAction)]
+    assert command.result == "opaque"
+    late = client.post(path(made, "complete-action"), {"result": "opaque"}, **WAIT)
+    assert (late.status_code, late.json()["type"]) == (409, "/problems/already_authorized")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://shop.example/", "https://shop@evil.example/", "javascript:alert(1)", "/back", ""]
+)
+def test_a_return_url_is_one_that_a_customer_may_be_sent_to(client: Client, url: str) -> None:
+    answer = client.post("/api/v1/intents", intent(return_url=url))
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "return_url")
+
+
 @pytest.mark.parametrize(
     ("action", "body", "reason"),
     [
         ("capture", None, "not_authorized"),
         ("refund", None, "not_authorized"),
         ("retry-now", None, "no_retry_pending"),
+        ("complete-action", {"result": "opaque"}, "no_action_pending"),
         ("authorize", None, "method_required"),
     ],
 )
@@ -305,6 +325,7 @@ def test_another_merchants_payment_does_not_exist(make_client: MakeClient, chain
         ("POST", "void", None),
         ("POST", "refund", None),
         ("POST", "retry-now", None),
+        ("POST", "complete-action", None),
         ("POST", "cancel", None),
     ]:
         answer = theirs.send(method, path(made, action), body)
@@ -324,6 +345,7 @@ SCOPES = {
     Scope.PAYMENTS_WRITE: [
         ("POST", ""), ("PUT", "/{id}/method"), ("POST", "/{id}/authorize"), ("POST", "/{id}/capture"),
         ("POST", "/{id}/void"), ("POST", "/{id}/retry-now"), ("POST", "/{id}/cancel"),
+        ("POST", "/{id}/complete-action"),
     ],
     Scope.PAYMENTS_READ: [("GET", ""), ("GET", "/{id}"), ("GET", "/{id}/operations/x")],
     Scope.PAYMENTS_REFUND: [("POST", "/{id}/refund")],

@@ -6,7 +6,7 @@ POST   /_sim/paypal/authorizations/{id}/expire  the authorization period is over
 POST   /_sim/paypal/captures/{id}/decide        ?outcome=: a pending capture is decided
 POST   /_sim/paypal/captures/{id}/reverse       PayPal takes the capture back
 POST   /_sim/paypal/captures/{id}/refund        somebody refunds what is left of it, on paypal.com
-POST   /_sim/paypal/captures/{id}/dispute       the payer disputes it -> {"id"}
+POST   /_sim/paypal/captures/{id}/dispute       the payer disputes it: the dispute's id
 POST   /_sim/paypal/refunds/{id}/decide         ?outcome=: a pending refund is decided
 POST   /_sim/paypal/disputes/{id}/update        PayPal reviews it
 POST   /_sim/paypal/disputes/{id}/resolve       ?outcome=success (won) | fail (lost)
@@ -15,7 +15,7 @@ POST   /_sim/paypal/tokens/expire               every access token ends now -> {
 GET    /_sim/paypal/root.pem                    the root that webhooks' certificates end in
 GET    /_sim/paypal/settlement_report.csv       the published Settlement Report (STL) of everything so far
 
-All but the last four answer with the id and status of what they are about.
+Those about one thing answer with its id and status.
 """
 
 from __future__ import annotations

@@ -70,13 +70,7 @@ class Event(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
 
-def of(
-    kind: EventType,
-    about: About,
-    name: str,
-    now: int,
-    base: str,
-) -> Event:
+def of(kind: EventType, about: About, name: str, now: int, base: str) -> Event:
     """An event about a resource as it is now; `name` is the event's own id."""
     order, resource_type, resource = _resource(about, base)
     own = f"{base}/v1/notifications/webhooks-events/WH-{name}"
@@ -99,9 +93,7 @@ def of(
     return Event(f"WH-{name}", kind, order.id, order.ours, base, body)
 
 
-def _resource(
-    about: Order | Authorization | Capture | Refund | Dispute, base: str
-) -> tuple[Order, str, dict[str, Any]]:
+def _resource(about: About, base: str) -> tuple[Order, str, dict[str, Any]]:
     match about:
         case Order():
             return about, "checkout-order", render.order(about, base)

@@ -253,11 +253,7 @@ class Payments:
             self._captured(made, call)
             return
         made.declined = True
-        held = made.authorization
-        if held is not None:
-            held.captured -= made.value
-        if held is None or held.closed or held.voided:
-            self._account.book(Movement.VOIDED, made, made.value, call.now, made.key)
+        self._account.book(Movement.VOIDED, made, _returned(made), call.now, made.key)
         self.tell(EventType.CAPTURE_DENIED, made, call)
 
     def _decide_refund(self, refund: Refund, call: Call, success: bool) -> None:
@@ -272,6 +268,19 @@ class Payments:
 def _method(order: Order) -> Method:
     assert order.method is not None
     return order.method
+
+
+def _returned(denied: Capture) -> int:
+    """What a denied capture gives back to the payer: nothing, where it goes back to a hold that is still there."""
+    held = denied.authorization
+    if held is None:
+        return denied.value
+    held.captured -= denied.value
+    if not (held.closed or held.voided):
+        return 0
+    returned = held.uncaptured
+    held.released += returned
+    return returned
 
 
 def _check_open(held: Authorization) -> None:

@@ -173,9 +173,14 @@ class Authorization:
         return not (self.pending or self.denied or self.voided)
 
     @property
+    def uncaptured(self) -> int:
+        """What was neither captured nor given back."""
+        return max(0, self.value - self.captured - self.released)
+
+    @property
     def left(self) -> int:
         """What is left of the hold."""
-        return max(0, self.value - self.captured - self.released) if self.is_open else 0
+        return self.uncaptured if self.is_open else 0
 
     @property
     def status(self) -> AuthorizationStatus:

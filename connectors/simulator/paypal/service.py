@@ -34,7 +34,7 @@ class PayPalService:
         self._api = PayPalApi(settings, parts, self._business)
 
     def routes(self) -> list[BaseRoute]:
-        """What it serves. Its part of /v1 is named path by path: the rest is Stripe's."""
+        """What it serves. Its parts of /v1 are named one by one: the rest is Stripe's."""
         payer, control = Payer(self._business, self.call), PayPalControl(self._business, self.call)
         return [
             Mount("/v2/checkout", app=self._api),
@@ -66,7 +66,7 @@ class PayPalService:
         return Call(self._parts.clock.now(), base_url=base_url)
 
     def pages(self, query: Query) -> list[dict[str, Any]]:
-        """The book, a page for each order that was paid or declined; refunds that never arrived are not in it."""
+        """The book, a page for each order; refunds that failed were never in it."""
         sums = self._parts.book.sums(msgspec.structs.replace(query, provider=self.name), By.REFERENCE)
         pages = []
         for order in self.account.orders.values():

@@ -44,7 +44,7 @@ def provider_at(url: str, key: str = KEY, **options: object) -> AdyenProvider:
         key,
         ACCOUNT,
         timeouts=FAST,
-        return_url="https://shop.example/",
+        return_url="https://shop.example/back/{payment_id}",
         **options,  # type: ignore[arg-type]
     )
 
@@ -165,3 +165,43 @@ async def test_an_unknown_payment_is_refused(edge: SimulatedEdge) -> None:
     answer = await edge.provider.call(requests.capture("QFQTPCQ8HXSKGK82", provider="adyen"))
     assert answer.decline is not None
     assert (answer.outcome, answer.decline.code) == (Outcome.DECLINED, "unexpected_state")
+
+
+@pytest.mark.parametrize(("outcome", "comes_to"), [("success", Outcome.APPROVED), ("fail", Outcome.DECLINED)])
+async def test_a_shopper_who_comes_back_decides_the_payment(
+    edge: SimulatedEdge, outcome: str, comes_to: Outcome
+) -> None:
+    request, result = await _returned(edge, outcome)
+    question = requests.lookup(request, action_result=result)
+    first, again = [await edge.provider.call(question) for _ in range(2)]
+    assert (first.outcome, again) == (comes_to, first)
+    assert edge.books(request.payment_id) == Books(1_050 if outcome == "success" else 0, 0)
+
+
+async def test_another_payments_result_decides_nothing_here(edge: SimulatedEdge) -> None:
+    """A browser may bring what it likes: an approved payment's result must not authorize a dearer one."""
+    dear = requests.authorize("adyen_redirect", 99_000, provider="adyen")
+    assert (await edge.provider.call(dear)).outcome is Outcome.REQUIRES_ACTION
+    _, result = await _returned(edge, "success")
+    answer = await edge.provider.call(requests.lookup(dear, action_result=result))
+    assert (answer.outcome, answer.provider_reference) == (Outcome.REQUIRES_ACTION, None)
+    assert edge.books(dear.payment_id) == Books()
+
+
+async def test_a_result_that_is_none_decides_nothing(edge: SimulatedEdge) -> None:
+    request, result = await _returned(edge, "success")
+    nonsense = await edge.provider.call(requests.lookup(request, action_result="nonsense"))
+    assert (nonsense.outcome, nonsense.decline) == (Outcome.REQUIRES_ACTION, None)
+    assert (await edge.provider.call(requests.lookup(request, action_result=result))).outcome is Outcome.APPROVED
+
+
+async def _returned(edge: SimulatedEdge, outcome: str) -> tuple[ProviderRequest, str]:
+    """A payment whose shopper did what was asked, and the result that they bring to the return URL."""
+    request = requests.authorize("adyen_redirect", provider="adyen")
+    action = (await edge.provider.call(request)).next_action
+    assert action is not None
+    async with httpx.AsyncClient() as browser:
+        sent = await browser.post(action.url, data={"outcome": outcome})
+    where = httpx.URL(sent.headers["location"])
+    assert where.path == f"/back/{request.payment_id}"
+    return request, where.params["redirectResult"]

@@ -215,16 +215,27 @@ def test_a_refund_that_came_back(event: str) -> None:
     assert life.names()[-2:] == ["PaymentRefunded", "RefundFailed"]
 
 
-@pytest.mark.xfail(strict=True, reason="the capture stage takes nothing back: LEDGER.md, 'capture failed after'")
 def test_a_capture_that_the_scheme_rejects_later() -> None:
     life, request = begun(Capture)
     life.taken(request)
     life.webhook("CAPTURE", request)
     life.webhook("CAPTURE_FAILED", request)
     assert life.names()[-2:] == ["PaymentCaptured", "CaptureFailed"]
+    assert life.status == "failed"
+    life.webhook("CAPTURE", request)
+    assert life.names()[-1] == "CaptureFailed", "said again, the success does not count again"
 
 
-@pytest.mark.xfail(strict=True, reason="the capture stage lets a success follow a failure, whichever was later")
+def test_an_automatic_capture_that_the_scheme_rejects_later() -> None:
+    """It has no reference of its own: the event names the payment."""
+    life = Life(CaptureMethod.AUTOMATIC)
+    request = life.asked(Authorize)
+    life.answer(request, answers.of_authorization(Payment(result_code="Authorised", psp_reference=PSP)))
+    life.webhook("CAPTURE_FAILED", request, pspReference="993617894906488B", originalReference=PSP)
+    assert life.names()[-2:] == ["PaymentCaptured", "CaptureFailed"]
+    assert life.status == "failed"
+
+
 @pytest.mark.parametrize(
     ("kind", "later", "earlier", "wrong"),
     [(Capture, "CAPTURE_FAILED", "CAPTURE", "PaymentCaptured"), (Refund, "REFUND_FAILED", "REFUND", "PaymentRefunded")],

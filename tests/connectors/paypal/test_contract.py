@@ -115,6 +115,21 @@ async def test_an_order_that_its_payer_approved_is_completed_by_its_look_up(edge
     assert edge.books(request.payment_id) == Books(1_050, 0 if manual else 1_050)
 
 
+async def test_an_order_that_was_given_up_is_never_paid(edge: SimulatedEdge) -> None:
+    """Its payer may still approve it; what was paid before stays paid."""
+    request = requests.authorize("paypal_payer_action", provider="paypal")
+    asked = await edge.provider.call(request)
+    assert asked.next_action is not None
+    question = requests.lookup(request, reference=asked.provider_reference)
+    given_up = msgspec.structs.replace(question, given_up=True)
+    assert (await edge.provider.call(given_up)).outcome is Outcome.DECLINED
+    edge.simulator.approve(asked.next_action.url)
+    assert (await edge.provider.call(given_up)).outcome is Outcome.DECLINED
+    assert edge.books(request.payment_id) == Books()
+    assert (await edge.provider.call(question)).outcome is Outcome.APPROVED
+    assert (await edge.provider.call(given_up)).outcome is Outcome.APPROVED
+
+
 async def test_a_wallet_that_is_not_saved_sends_its_payer_to_paypal(edge: SimulatedEdge) -> None:
     method = PaymentMethod(kind="paypal_checkout", token="once")
     request = msgspec.structs.replace(requests.authorize("once", provider="paypal"), payment_method=method)

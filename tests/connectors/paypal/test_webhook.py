@@ -230,6 +230,7 @@ CASES = [
     Case("PAYMENT.AUTHORIZATION.CREATED", movement("PENDING", custom=A), A, PENDING),
     Case("PAYMENT.AUTHORIZATION.DENIED", movement("DENIED", custom=A), A, NO),
     Case("PAYMENT.AUTHORIZATION.VOIDED", movement("VOIDED", custom=A), V, OK, subject=False),
+    Case("PAYMENT.AUTHORIZATION.VOIDED", movement("DENIED", custom=A), A, NO),
     Case("PAYMENT.CAPTURE.COMPLETED", movement("COMPLETED", custom=A, invoice=C, supplementary_data=HELD), C, OK),
     Case("PAYMENT.CAPTURE.COMPLETED", movement("COMPLETED", custom=A, invoice=A), A, OK),
     Case("PAYMENT.CAPTURE.COMPLETED", movement("COMPLETED", custom=A, supplementary_data=HELD), C, OK, subject=False),
