@@ -109,7 +109,7 @@ def test_settlement_lines_in_use_are_chained_as_the_sink_would(
     """The migration, over lines that an earlier version's sink wrote; one of them was explained later."""
     waiting = replace(CHARGE, payment_id=None)
     write(books, sink_connection, journal([], [waiting, PAYOUT, CHARGE]), 2)
-    migrate.upgrade(settings_at_first, "0051")
+    migrate.upgrade(settings_at_first, "0060")
     columns = {
         "settlement.lines": statements.LINE_COLUMNS,
         "settlement.explanations": "explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset",

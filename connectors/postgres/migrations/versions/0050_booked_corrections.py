@@ -14,6 +14,7 @@ CREATE OR REPLACE VIEW settlement.booked AS
 SELECT split_part(p.account, ':', 2) AS provider, e.payment_id,
        CASE coalesce(r.description, e.description)
             WHEN 'PaymentCaptured' THEN 'charge'
+            WHEN 'CaptureFailed' THEN 'charge'
             WHEN 'AuthorizationOrphaned' THEN 'charge'
             WHEN 'PaymentRefunded' THEN 'refund'
             WHEN 'RefundFailed' THEN 'refund'

@@ -9,8 +9,8 @@ from alembic import op
 
 from connectors.postgres.migrations.chaining import chain_lines
 
-revision = "0052"
-down_revision = "0051"
+revision = "0061"
+down_revision = "0060"
 
 COLUMNS = """
 ALTER TABLE settlement.lines ADD COLUMN chain_position bigint, ADD COLUMN chain_hash bytea;
