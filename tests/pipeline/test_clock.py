@@ -94,5 +94,5 @@ def test_a_real_provider_forbids_it() -> None:
     for url in ("https://api.stripe.com", "https://127.0.0.1.evil.example"):
         with pytest.raises(ValidationError, match="simulated providers on this machine only"):
             settings_with(stripe_api_url=url)
-    with pytest.raises(ValidationError, match="api-m.paypal.com"):
+    with pytest.raises(ValidationError, match=r"api-m\.paypal\.com"):
         settings_with(paypal_api_url="https://api-m.paypal.com")
