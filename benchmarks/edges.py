@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from time import perf_counter, process_time, time
@@ -17,18 +18,23 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
+import msgspec
 import uvloop
 
 from benchmarks.processes import usage
+from connectors.adyen import webhook as adyen
+from connectors.adyen.objects import Item
 from connectors.provider import open_provider
-from pipeline import clock, ids
+from connectors.references import Reference
+from pipeline import clock, ids, topics
 from pipeline.messages.requests import AuthorizeRequest
-from pipeline.messages.values import CaptureMethod, Outcome, PaymentMethod
+from pipeline.messages.values import CaptureMethod, Operation, Outcome, PaymentMethod
 from pipeline.settings import Settings, listed
 
 CALLS: Final = 2_000
 WEBHOOKS: Final = 4_000
 AT_ONCE: Final = 64
+TOKENS: Final = {"stripe": "pm_card_visa", "adyen": "adyen_ok", "paypal": "paypal_ok"}
 _FORM: Final = {
     "amount": "1050",
     "currency": "usd",
@@ -40,11 +46,9 @@ _FORM: Final = {
 
 def measure(settings: Settings, home: str, run: str) -> dict[str, Any]:
     """Calls and webhooks a second, and milliseconds of CPU for each."""
-    return {
-        "provider_calls": uvloop.run(_calls(settings, run)),
-        "bare_httpx_calls": uvloop.run(_bare(settings)),
-        "webhooks": _webhooks(settings, home, run),
-    }
+    calls = {f"calls to {name}": uvloop.run(_calls(settings, name, run)) for name in topics.PROVIDERS}
+    bare = {"bare httpx calls": uvloop.run(_bare(settings))}
+    return calls | bare | {f"webhooks of {name}": _webhooks(settings, home, name, run) for name in DELIVERIES}
 
 
 async def _fan(count: int, one: Callable[[int], Awaitable[None]]) -> float:
@@ -59,11 +63,11 @@ async def _fan(count: int, one: Callable[[int], Awaitable[None]]) -> float:
     return perf_counter() - started
 
 
-async def _calls(settings: Settings, run: str) -> dict[str, float]:
-    provider = open_provider("stripe", settings)
+async def _calls(settings: Settings, name: str, run: str) -> dict[str, float]:
+    provider = open_provider(name, settings)
 
     async def call(number: int) -> None:
-        answer = await provider.call(_request(f"{run}-{number}"))
+        answer = await provider.call(_request(name, f"{run}-{number}"))
         assert answer.outcome is Outcome.APPROVED, answer
 
     try:
@@ -86,63 +90,97 @@ async def _bare(settings: Settings) -> dict[str, float]:
         return _figures(CALLS, seconds, process_time() - cpu)
 
 
-def _webhooks(settings: Settings, home: str, run: str) -> dict[str, float]:
+def _webhooks(settings: Settings, home: str, name: str, run: str) -> dict[str, float]:
     before = usage(home)["gateway"].cpu
-    seconds = uvloop.run(_deliver(settings, run))
+    seconds = uvloop.run(_deliver(settings, name, run))
     return _figures(WEBHOOKS, seconds, usage(home)["gateway"].cpu - before)
 
 
-async def _deliver(settings: Settings, run: str) -> float:
-    url = f"http://{settings.gateway_host}:{settings.gateway_port}/webhooks/stripe"
-    secret = listed(settings.reveal("stripe_webhook_secrets"))[0]
+async def _deliver(settings: Settings, name: str, run: str) -> float:
+    url = f"http://{settings.gateway_host}:{settings.gateway_port}/webhooks/{name}"
+    delivery = DELIVERIES[name](settings)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=AT_ONCE)) as session:
 
         async def deliver(number: int) -> None:
-            body = _event(f"{run}-{number}")
-            async with session.post(url, data=body, headers=_signed(body, secret)) as answer:
+            body, headers = delivery(f"{run}-{number}")
+            async with session.post(url, data=body, headers=headers) as answer:
                 assert answer.status == 200, await answer.text()
 
         return await _fan(WEBHOOKS, deliver)
 
 
-def _request(name: str) -> AuthorizeRequest:
+def _request(provider: str, name: str) -> AuthorizeRequest:
     payment = ids.payment_id("bench", name)
     attempt = ids.attempt_id(payment, 1)
     return AuthorizeRequest(
         request_id=ids.request_id(attempt, "AuthorizeRequest", 0),
         payment_id=payment,
         merchant_id="bench",
-        provider="stripe",
+        provider=provider,
         subject_id=attempt,
         issued_at=clock.now(),
         amount=1_050,
         currency="USD",
         capture_method=CaptureMethod.MANUAL,
-        payment_method=PaymentMethod(token="pm_card_visa"),  # noqa: S106 - a test token
+        payment_method=PaymentMethod(token=TOKENS[provider]),
         attempt_number=1,
     )
 
 
-def _event(name: str) -> bytes:
-    """A hold of a payment that is nobody's: it goes all the way to the state machine, which has nothing to move."""
-    payment = ids.payment_id("bench", name)
-    intent = {
-        "id": f"pi_{name}",
-        "status": "requires_capture",
-        "amount": 1_050,
-        "amount_received": 0,
-        "currency": "usd",
-        "latest_charge": "ch_1",
-        "metadata": {"payment_id": payment, "attempt_id": ids.attempt_id(payment, 1)},
-    }
-    kind = "payment_intent.amount_capturable_updated"
-    return json.dumps({"id": f"evt_{name}", "type": kind, "data": {"object": intent}}).encode()
+Delivery = Callable[[str], tuple[bytes, dict[str, str]]]
+"""The body and headers of a webhook by its name: the hold of a payment that is nobody's, which goes all the way to the
+state machine and has nothing to move there.
+"""
 
 
-def _signed(body: bytes, secret: str) -> dict[str, str]:
-    at = str(int(time()))
-    signature = hmac.new(secret.encode(), at.encode() + b"." + body, sha256).hexdigest()
-    return {"Stripe-Signature": f"t={at},v1={signature}", "Content-Type": "application/json"}
+def _of_stripe(settings: Settings) -> Delivery:
+    secret = listed(settings.reveal("stripe_webhook_secrets"))[0].encode()
+
+    def delivery(name: str) -> tuple[bytes, dict[str, str]]:
+        payment = ids.payment_id("bench", name)
+        intent = {
+            "id": f"pi_{name}",
+            "status": "requires_capture",
+            "amount": 1_050,
+            "amount_received": 0,
+            "currency": "usd",
+            "latest_charge": "ch_1",
+            "metadata": {"payment_id": payment, "attempt_id": ids.attempt_id(payment, 1)},
+        }
+        kind = "payment_intent.amount_capturable_updated"
+        body = json.dumps({"id": f"evt_{name}", "type": kind, "data": {"object": intent}}).encode()
+        at = str(int(time()))
+        signature = hmac.new(secret, at.encode() + b"." + body, sha256).hexdigest()
+        return body, {"Stripe-Signature": f"t={at},v1={signature}"}
+
+    return delivery
+
+
+def _of_adyen(settings: Settings) -> Delivery:
+    key = bytes.fromhex(listed(settings.reveal("adyen_webhook_hmac_keys"))[0])
+    credentials = f"{settings.adyen_webhook_username}:{settings.reveal('adyen_webhook_password')}"
+    headers = {"Authorization": "Basic " + b64encode(credentials.encode()).decode()}
+
+    def delivery(name: str) -> tuple[bytes, dict[str, str]]:
+        payment = ids.payment_id("bench", name)
+        item: dict[str, Any] = {
+            "eventCode": "AUTHORISATION",
+            "success": "true",
+            "pspReference": name,
+            "merchantAccountCode": settings.adyen_merchant_account,
+            "merchantReference": str(Reference(payment, Operation.AUTHORIZE, ids.attempt_id(payment, 1))),
+            "amount": {"value": 1_050, "currency": "USD"},
+        }
+        signature = adyen.signature(key, msgspec.convert(item, Item))
+        item["additionalData"] = {"hmacSignature": b64encode(signature).decode()}
+        wrapped = {"live": "false", "notificationItems": [{"NotificationRequestItem": item}]}
+        return json.dumps(wrapped).encode(), headers
+
+    return delivery
+
+
+DELIVERIES: Final[dict[str, Callable[[Settings], Delivery]]] = {"stripe": _of_stripe, "adyen": _of_adyen}
+"""Whose deliveries can be made here: PayPal's are signed with a key that only its simulator has."""
 
 
 def _figures(count: int, seconds: float, cpu: float) -> dict[str, float]:

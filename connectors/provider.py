@@ -83,6 +83,8 @@ class Refusal(StrEnum):
     """Of the provider's test system on a live endpoint, or the other way round."""
     NOT_CONFIGURED = "not_configured"
     MALFORMED_BODY = "malformed_body"
+    UNAVAILABLE = "unavailable"
+    """What it takes to verify it cannot be had now: the provider is to deliver it again."""
 
 
 class WebhookRefused(Exception):  # noqa: N818 - a verdict on a delivery, not a fault of the program

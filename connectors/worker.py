@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from typing import Final
 import msgspec
 import structlog
 import uvloop
+from aiolimiter import AsyncLimiter
 from confluent_kafka import Message
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -38,7 +40,7 @@ from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.requests import LookupRequest, ProviderRequest
 from pipeline.messages.values import Outcome
-from pipeline.settings import Settings
+from pipeline.settings import Settings, listed
 from topologies import metrics
 from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
@@ -72,12 +74,14 @@ class Pace:
     """How hard the worker tries before it reports that nothing was done. Seconds.
 
     A failed call is repeated after `back_off`, twice that, and so on. `patience` is how long a request waits for a
-    provider that is down, over all its tries.
+    provider that is down, over all its tries. `rate`: calls a second at most, as many at once after a pause; None is no
+    limit.
     """
 
     tries: int = 3
     back_off: float = 0.2
     patience: float = 20.0
+    rate: float | None = None
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
 
 
@@ -126,6 +130,7 @@ class Worker:
         self._concurrency = settings.provider_concurrency
         self._codec = Codec(Registry(settings.registry_url)).require(ProviderReport, DeadLetter)
         self._breaker = Breaker(self._pace.breaker)
+        self._rate = AsyncLimiter(self._pace.rate, 1.0) if self._pace.rate else None
         self._lanes = Lanes()
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
         self._waiting = 0
@@ -246,6 +251,8 @@ class Worker:
         answer = _NOT_ASKED
         deadline = time.monotonic() + self._pace.patience
         for attempt in range(1, self._pace.tries + 1):
+            if self._rate is not None:
+                await self._rate.acquire()
             if not await self._admitted(deadline):
                 break
             answer = await self._call(job.request)
@@ -383,6 +390,20 @@ def _back_off(pause: float, answer: Answer) -> float:
     return asked + pause * random.uniform(0.5, 1.0)  # noqa: S311 - no secret depends on it
 
 
+def rates(text: str) -> dict[str, float]:
+    """Calls a second by provider, of a setting such as `stripe=90,paypal=25`. Raises ValueError."""
+    return dict(map(_rate, listed(text)))
+
+
+def _rate(part: str) -> tuple[str, float]:
+    name, _, rate = part.partition("=")
+    if name not in topics.PROVIDERS:
+        raise ValueError(f"provider_rates: no provider is called {name!r}")
+    if not re.fullmatch(r"[1-9][0-9]{0,5}(\.[0-9]{1,3})?", rate, re.ASCII):
+        raise ValueError(f"provider_rates: {part!r} names no rate of at least one call a second, such as {name}=90")
+    return name, float(rate)
+
+
 async def serve(settings: Settings, provider: Provider, pace: Pace | None = None) -> None:
     """Serve a provider's requests until SIGTERM or SIGINT, then finish within 10 seconds.
 
@@ -403,7 +424,9 @@ def run(settings: Settings, provider: str) -> None:
     configure(f"worker-{provider}")
     metrics.serve(settings)
 
+    pace = Pace(rate=rates(settings.provider_rates).get(provider))
+
     async def main() -> None:
-        await serve(settings, open_accounts(provider, settings))
+        await serve(settings, open_accounts(provider, settings), pace)
 
     uvloop.run(main())

@@ -72,9 +72,11 @@ def create_key(
     mode: Mode | str = Mode.TEST,
     scopes: Iterable[Scope | str] = tuple(Scope),
     expires_at: datetime | None = None,
+    *,
+    operator: str | None = None,
 ) -> str:
-    """Make a key and return it; it cannot be shown again. Raises ValueError for an unknown mode or scope, or a
-    merchant whose commands would be refused.
+    """Make a key and return it; it cannot be shown again. `operator`: who does it, for the log. Raises ValueError for
+    an unknown mode or scope, or a merchant whose commands would be refused.
     """
     if not _MERCHANT.fullmatch(merchant):
         raise ValueError(
@@ -84,6 +86,7 @@ def create_key(
     key_id = "".join(secrets.choice(_ALPHABET) for _ in range(16))
     secret = secrets.token_urlsafe(32)
     with psycopg.connect(dsn) as connection:
+        _name(connection, operator)
         connection.execute(
             "INSERT INTO gateway.api_keys (key_id, merchant_id, mode, scopes, secret_sha256, created_at, expires_at)"
             " VALUES (%s, %s, %s, %s, %s, now(), %s)",
@@ -92,13 +95,47 @@ def create_key(
     return f"sk_{mode.value}_{key_id}_{secret}"
 
 
-def revoke_key(dsn: str, key_id: str) -> bool:
+def revoke_key(dsn: str, key_id: str, operator: str | None = None) -> bool:
     """Revoke a key; holds everywhere within five seconds. False if there is no such active key."""
     with psycopg.connect(dsn) as connection:
+        _name(connection, operator)
         done = connection.execute(
             "UPDATE gateway.api_keys SET revoked_at = now() WHERE key_id = %s AND revoked_at IS NULL", (key_id,)
         )
         return done.rowcount == 1
+
+
+def _name(connection: psycopg.Connection, operator: str | None) -> None:
+    """Say who makes the change that follows in this transaction: the database's own trigger notes it."""
+    connection.execute("SELECT set_config('payments.operator', %s, true)", (operator or "",))
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What was done to a key. `operator` is who said so, `role` the database role that it was done by; both None for
+    what was done before the log was kept.
+    """
+
+    at: datetime
+    key_id: str
+    merchant_id: str
+    change: str
+    operator: str | None
+    role: str | None
+    mode: str
+    scopes: list[str]
+    expires_at: datetime | None
+
+
+def key_log(dsn: str, merchant: str | None = None) -> list[KeyChange]:
+    """Every change of every key, or of a merchant's, oldest first. Nothing of a secret."""
+    with psycopg.connect(dsn) as connection:
+        rows = connection.execute(
+            "SELECT at, key_id, merchant_id, change, operator, role, mode, scopes, expires_at FROM gateway.key_changes"
+            " WHERE %(merchant)s::text IS NULL OR merchant_id = %(merchant)s ORDER BY change_id",
+            {"merchant": merchant},
+        )
+        return [KeyChange(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

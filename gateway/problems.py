@@ -202,7 +202,7 @@ OPERATION_FAILED: Final = _kind(402, "operation_failed", "The provider refused t
 
 # Webhooks
 UNKNOWN_WEBHOOK_PROVIDER: Final = _kind(
-    404, "unknown_provider_path", "No such provider", "POST /webhooks/stripe or /webhooks/adyen."
+    404, "unknown_provider_path", "No such provider", "POST /webhooks/stripe, /webhooks/adyen or /webhooks/paypal."
 )
 SIGNATURE_INVALID: Final = _kind(
     400, "signature_invalid", "The signature does not verify", "Check the signing secret and the clock (300 s)."

@@ -88,9 +88,9 @@ def _acknowledged(webhooks: Webhooks, passed_on: int) -> Response:
 
 async def _understood(webhooks: Webhooks, raw: bytes, request: Request) -> Sequence[Translated]:
     """What the delivery says. Raises WebhookRefused."""
-    now = clock.now()
-    await webhooks.verify(raw, dict(request.headers), now)
-    return webhooks.translate(_without_card_data(raw), now)
+    # Whoever signs does so by the machine's time.
+    await webhooks.verify(raw, dict(request.headers), clock.real())
+    return webhooks.translate(_without_card_data(raw), clock.now())
 
 
 def _without_card_data(raw: bytes) -> bytes:
@@ -102,6 +102,8 @@ def _without_card_data(raw: bytes) -> bytes:
 def _problem(refused: WebhookRefused) -> Problem:
     if refused.reason is Refusal.NOT_CONFIGURED:
         return problems.unavailable("the signing secret", retry_after=60)
+    if refused.reason is Refusal.UNAVAILABLE:
+        return problems.unavailable("the provider's certificate", retry_after=60)
     if refused.reason is Refusal.WRONG_CREDENTIALS:
         return Problem(problems.WEBHOOK_UNAUTHENTICATED, headers={"WWW-Authenticate": 'Basic realm="webhooks"'})
     kind = problems.EVENT_INVALID if refused.reason is Refusal.MALFORMED_BODY else problems.SIGNATURE_INVALID

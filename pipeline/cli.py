@@ -19,9 +19,10 @@ from connectors.postgres.ledger_cli import app as ledger_app
 from connectors.postgres.verify.cli import app as verify_app
 from connectors.settlement.cli import app as settlement_app
 from gateway.cli import app as keys_app
-from pipeline import local
+from pipeline import clock, local
 from pipeline.admin import AdminError
 from pipeline.admin_cli import schemas_app, topics_app
+from pipeline.clock_cli import app as clock_app
 from pipeline.explain_cli import explain
 from pipeline.review_cli import app as review_app
 from pipeline.run import PROCESSES
@@ -45,12 +46,19 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(verify_app)
 app.add_typer(review_app, name="review")
 app.add_typer(declines_app, name="declines")
+app.add_typer(clock_app, name="clock")
 for command in (explain, whatif, timers):
     app.command()(command)
 app.add_typer(settlement_app)
 console = Console()
 
 Process = Annotated[str, typer.Argument(help=f"one of {', '.join(PROCESSES)}, or all")]
+
+
+@app.callback()
+def main() -> None:
+    """Live by the same clock as the system's processes."""
+    clock.follow(local.current_settings().clock_file)
 
 
 @app.command()
@@ -69,7 +77,11 @@ def up() -> None:
     table.add_row("registry", settings.registry_url)
     table.add_row("Stripe simulator", settings.stripe_api_url)
     table.add_row("Adyen simulator", settings.adyen_api_url)
+    table.add_row("PayPal simulator", settings.paypal_api_url)
     table.add_row("logs", str(home() / "logs"))
+    clock.follow(settings.clock_file)
+    if clock.ahead():
+        table.add_row("clock", "[bold red]put forward: see payments clock[/]")
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""`make demo`: ten payments through the whole system, shown as they happen, and checked.
+"""`make demo`: a dozen payments through the whole system, shown as they happen, and checked.
 
 Everything is real: HTTP, Kafka, the stages, Stripe's SDK against the simulator, Postgres, Debezium. The demo ends
 with 0 only if each payment came out as it should, the books sum to zero, and the provider's own book says the same
@@ -24,19 +24,21 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.keys import create_key
-from pipeline import local, money, topics
+from pipeline import clock, local, money, topics
 from pipeline.codec import Codec, Registry
+from pipeline.domain.networks import milliseconds
 from pipeline.messages import Record
 from pipeline.settings import PROJECT, Settings, home
 
 MERCHANT: Final = "demo"
 VISA: Final = "pm_card_visa"
 PATIENCE: Final = 45.0
-SHOWN: Final = (topics.COMMANDS, topics.INTAKE, topics.requests("stripe"), topics.EVENTS, topics.JOURNAL)
+REQUESTS: Final = tuple(map(topics.requests, topics.PROVIDERS))
+SHOWN: Final = (topics.COMMANDS, topics.INTAKE, *REQUESTS, topics.EVENTS, topics.JOURNAL)
 COLORS: Final = {
     topics.COMMANDS: "magenta",
     topics.INTAKE: "cyan",
-    topics.requests("stripe"): "yellow",
+    **dict.fromkeys(REQUESTS, "yellow"),
     topics.EVENTS: "green",
     topics.JOURNAL: "blue",
 }
@@ -197,6 +199,16 @@ class Stage:
         first: dict[str, Any] = found[0]
         return first
 
+    def fact(self, payment: str, kind: str) -> None:
+        """Wait for a fact of that kind. Raises DemoError."""
+        query = "SELECT count(*) FROM payments.facts WHERE payment_id = %s AND type = %s"
+        deadline = monotonic() + PATIENCE
+        with psycopg.connect(self.settings.reveal("postgres_reader_url"), autocommit=True) as connection:
+            while (row := connection.execute(query, [payment, kind]).fetchone()) is None or not row[0]:
+                if monotonic() > deadline:
+                    raise DemoError(f"{payment} has no {kind} after {PATIENCE:.0f} s")
+                sleep(0.1)
+
     def entries(self, payment: str) -> int:
         """How many journal entries a payment has."""
         with psycopg.connect(self.settings.reveal("postgres_reader_url")) as connection:
@@ -330,6 +342,48 @@ def disputed(stage: Stage) -> str:
     return "25.00 withdrawn by the provider, found by its reference, borne by the merchant"
 
 
+def by_adyen(stage: Stage) -> str:
+    """By Adyen, which accepts a capture or refund first and decides it by webhook"""
+    payment = stage.made(stage.api.create("60.00", "EUR", "adyen_ok", provider="adyen"))
+    stage.api.command(payment, "authorize")
+    stage.api.command(payment, "capture")
+    stage.until(payment, "captured")
+    stage.api.command(payment, "refund", amount="20.00")
+    stage.until(payment, "partially_refunded")
+    return "captured 60.00 EUR, refunded 20.00, each by its webhook"
+
+
+def by_paypal(stage: Stage) -> str:
+    """By PayPal: its payer approves, then two captures, one partly refunded"""
+    payment = stage.made(stage.api.create("75.00", "EUR", "paypal_payer_action", provider="paypal"))
+    stage.api.command(payment, "authorize")
+    page = stage.until(payment, "requires_action")["attempts"][-1]["next_action"]["url"]
+    httpx.post(page, data={"outcome": "success", "finish": "true"}, timeout=20).raise_for_status()
+    stage.until(payment, "authorized")
+    stage.api.command(payment, "capture", amount="25.00", final=False)
+    stage.api.command(payment, "capture", amount="50.00")
+    stage.api.command(payment, "refund", amount="30.00")
+    found = stage.until(payment, "partially_refunded")
+    amounts = (found["amount_captured"], found["amount_refunded"])
+    _expect(amounts == ("75.00", "30.00"), "captured 75.00, refunded 30.00")
+    return "approved by its payer, captured 25.00 + 50.00, refunded 30.00"
+
+
+def days_pass(stage: Stage) -> str:
+    """Ten days: a retry three days later, a hold's warning and its lapse"""
+    payment = stage.made(stage.api.create("35.00", "USD", "pm_sim_declineTimes1_card_velocity_exceeded"))
+    stage.api.command(payment, "authorize", accept=(402,))
+    stage.until(payment, "retry_scheduled")
+    clock.put_forward(milliseconds("3d"))
+    found = stage.until(payment, "authorized")
+    _expect(len(found["attempts"]) == 2, "two attempts")
+    clock.put_forward(milliseconds("6d"))
+    stage.fact(payment, "HoldExpiring")
+    clock.put_forward(milliseconds("1d"))
+    stage.until(payment, "expired")
+    return "limit exceeded, approved 3 days later; warned 6 days later, lapsed after 7"
+
+
 SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     captured,
     automatic,
@@ -342,13 +396,17 @@ SCENES: Final[tuple[Callable[[Stage], str], ...]] = (
     duplicate_request,
     duplicate_webhook,
     disputed,
+    by_adyen,
+    by_paypal,
+    days_pass,  # last: it is ten days later for every payment
 )
 
 
 def main(console: Console) -> int:
     """Play every scene; returns the exit status."""
     settings = local.up(lambda text: console.print(f"[dim]{text}[/]"))
-    began = datetime.now(UTC).isoformat(timespec="seconds")
+    clock.follow(settings.clock_file)
+    began = datetime.fromtimestamp(clock.now() // 1000, UTC).isoformat(timespec="seconds")
     results = Table("", "payment", "what came of it", "", title="The payments")
     failures: list[str] = []
     base = f"http://{settings.gateway_host}:{settings.gateway_port}/api/v1"
@@ -452,5 +510,6 @@ def _show_next(console: Console, settings: Settings, payment: str) -> None:
     table.add_row("one payment, explained", f".venv/bin/payments explain {payment}")
     table.add_row("the topics", ".venv/bin/payments topics diff")
     table.add_row("the services", ".venv/bin/payments stack status")
+    table.add_row("the clock, ten days ahead now", ".venv/bin/payments clock")
     table.add_row("stop it all", "make down")
     console.print(table)

@@ -65,13 +65,13 @@ def known_facts(codec: Codec, rows: Iterable[Sequence[Any]]) -> list[Known]:
     for body, written_at, partition, offset in rows:
         fact = codec.decode(bytes(body))
         assert isinstance(fact, Fact)
-        found.append(Known(fact, round(written_at), partition, offset))
+        found.append(Known(fact, clock.system_time(round(written_at)), partition, offset))
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A span of time, in milliseconds of the broker's clock."""
+    """A span of the system's time, in milliseconds."""
 
     start: int
     end: int
@@ -150,7 +150,7 @@ class History:
             if item.fact.fact_id not in there and monotonic() < deadline:
                 message = self._at(TopicPartition(topics.JOURNAL, item.partition, item.offset))
                 if message is not None:
-                    moments.add(message.timestamp()[1])
+                    moments.add(clock.system_time(message.timestamp()[1]))
         return moments
 
     def _at(self, place: TopicPartition) -> Message | None:
@@ -160,6 +160,7 @@ class History:
         return message if message is not None and not message.error() else None
 
     def _scan(self, payment_id: str, window: Window, found: Found, deadline: float) -> None:
+        window = Window(clock.machine_time(window.start), clock.machine_time(window.end))  # the broker's time
         starts = self._starts(payment_id, window)
         self._consumer.assign(starts)
         # A partition that was read to its window's end before is still paused.
@@ -210,7 +211,7 @@ class History:
         except CodecError as error:
             log.warning("a record that cannot be read", topic=topic, offset=offset, error=str(error))
             return
-        found.records[place] = Placed(record, topic, partition, offset, message.timestamp()[1])
+        found.records[place] = Placed(record, topic, partition, offset, clock.system_time(message.timestamp()[1]))
 
 
 _TOPICS: Final = (

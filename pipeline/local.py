@@ -44,7 +44,7 @@ def choose() -> dict[str, str]:
     path = home() / "local.env"
     known = _read(path)
     chosen = known or _first_choice()
-    chosen = {**_adyen(chosen), **_to_merchants(), **chosen}
+    chosen = {**_adyen(chosen), **_paypal(chosen), **_to_merchants(), **_clock(chosen), **chosen}
     if chosen != known:  # also where an earlier version chose
         _write(path, chosen)
     return chosen
@@ -57,6 +57,13 @@ def _to_merchants() -> dict[str, str]:
         "PAYMENTS_WEBHOOK_ALLOW_HTTP": "true",
         "PAYMENTS_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8,::1/128",
     }
+
+
+def _clock(chosen: dict[str, str]) -> dict[str, str]:
+    """A clock of this home's own, that can be put forward; none where a provider is real."""
+    urls = [value for name, value in chosen.items() if name.endswith("_API_URL")]
+    simulated = all(url.startswith("http://127.0.0.1:") for url in urls)
+    return {"PAYMENTS_CLOCK_FILE": str(home() / "clock")} if simulated else {}
 
 
 def _first_choice() -> dict[str, str]:
@@ -82,6 +89,21 @@ def _adyen(chosen: dict[str, str]) -> dict[str, str]:
         "PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS": secrets.token_hex(32),
         "PAYMENTS_ADYEN_WEBHOOK_USERNAME": "adyen",
         "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": secrets.token_hex(16),
+    }
+
+
+def _paypal(chosen: dict[str, str]) -> dict[str, str]:
+    """PayPal's part of the same simulator: its webhooks are signed by an authority of this home's own."""
+    simulator = chosen["PAYMENTS_STRIPE_API_URL"]
+    gateway = f"http://127.0.0.1:{chosen['PAYMENTS_GATEWAY_PORT']}"
+    return {
+        "PAYMENTS_PAYPAL_API_URL": simulator,
+        "PAYMENTS_PAYPAL_CLIENT_ID": f"A{secrets.token_hex(16)}",
+        "PAYMENTS_PAYPAL_CLIENT_SECRET": f"E{secrets.token_hex(24)}",
+        "PAYMENTS_PAYPAL_RETURN_URL": f"{gateway}/return/paypal/{{payment_id}}",
+        "PAYMENTS_PAYPAL_WEBHOOK_IDS": secrets.token_hex(8).upper(),
+        "PAYMENTS_PAYPAL_CERTIFICATE_ORIGINS": simulator,
+        "PAYMENTS_PAYPAL_CERTIFICATE_ROOTS": str(home() / "paypal-root.pem"),
     }
 
 
@@ -141,6 +163,7 @@ def down(wipe: bool = False) -> None:
     LocalStack(home()).down(wipe=wipe)
     if wipe:
         (home() / "local.env").unlink(missing_ok=True)
+        (home() / "clock").unlink(missing_ok=True)
 
 
 def running() -> psutil.Process | None:
@@ -200,6 +223,8 @@ def _simulator(logs: Path) -> Child:
     command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed"]
     command += ["--port", port, "--webhook-url", f"{webhooks}/stripe", "--events", ",".join(sorted(ACTED_ON))]
     command += ["--adyen-webhook-url", f"{webhooks}/adyen", "--adyen-multiple-captures"]
+    command += ["--paypal-webhook-url", f"{webhooks}/paypal"]
+    command += ["--paypal-root-certificate", chosen["PAYMENTS_PAYPAL_CERTIFICATE_ROOTS"]]
     return Child("simulator", command, logs / "simulator.log")
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from importlib import import_module
 from typing import Final
 
+from pipeline import clock
 from pipeline.settings import Settings, settings
 from pipeline.topics import PROVIDERS
 
@@ -49,6 +50,7 @@ def main() -> None:
     from pipeline.logging import configure  # noqa: PLC0415 - after the usage check
 
     configure(name)
+    clock.follow(settings().clock_file, loud=True)
     load(name)(settings())
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -71,10 +73,34 @@ class Settings(BaseSettings):
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
+    paypal_api_url: str = Field("https://api-m.sandbox.paypal.com", description="live: https://api-m.paypal.com")
+    paypal_client_id: str = ""
+    paypal_client_secret: SecretStr = SecretStr("")
+    paypal_return_url: str | None = Field(
+        None, description="where a payer comes back to from PayPal; `{payment_id}` in it"
+    )
+    paypal_key_hours: int = Field(6, ge=1, description="how long PayPal remembers an order's key: 6, or as agreed")
+    paypal_webhook_ids: str = Field("", description="ids that PayPal gave the webhook, every active one, with commas")
+    paypal_webhook_check: Literal["certificate", "call"] = Field(
+        "certificate", description="verify webhooks here, by PayPal's certificate, or by a call to PayPal each"
+    )
+    paypal_certificate_origins: str = Field(
+        "https://api.paypal.com,https://api.sandbox.paypal.com", description="where its certificates may come from"
+    )
+    paypal_certificate_names: str = Field(
+        "messageverificationcerts.paypal.com,messageverificationcerts.sandbox.paypal.com",
+        description="whom they must be made out to",
+    )
+    paypal_certificate_roots: Path | None = Field(
+        None, description="PEM file of the authorities they must lead to; the public ones without it"
+    )
     provider_accounts: Path | None = Field(
         None, description="TOML file of several accounts at a provider, by merchant: connectors/accounts.py"
     )
     provider_concurrency: int = Field(64, ge=1, description="calls in flight per provider and worker")
+    provider_rates: str = Field(
+        "", description="calls a second per provider and worker, such as stripe=90,paypal=25; no limit without one"
+    )
 
     retry_policy: Path = PROJECT / "pipeline" / "policies" / "retry.toml"
     provider_rules: Path = PROJECT / "pipeline" / "policies" / "providers.toml"
@@ -101,6 +127,19 @@ class Settings(BaseSettings):
     webhook_endpoint_concurrency: int = Field(8, ge=2, description="of these, to one endpoint")
     webhook_retry_scale: float = Field(1.0, gt=0, description="multiplies the pauses between attempts; for tests")
     webhook_keep_days: int = Field(30, ge=7, description="how long deliveries can be read and replayed")
+
+    clock_file: Path | None = Field(
+        None, description="the clock that a local system lives by, and `payments clock` puts forward"
+    )
+
+    @model_validator(mode="after")
+    def _lives_by_the_real_time(self) -> Self:
+        """Only simulated providers live by a clock that can be put forward: real ones have their own."""
+        urls = (self.stripe_api_url, self.adyen_api_url, self.paypal_api_url)
+        real = [url for url in urls if urlsplit(url).hostname not in {"127.0.0.1", "::1", "localhost"}]
+        if self.clock_file is not None and real:
+            raise ValueError(f"PAYMENTS_CLOCK_FILE is for simulated providers on this machine only, not for {real[0]}")
+        return self
 
     def reveal(self, name: str) -> str:
         """The value of a secret setting."""

@@ -25,7 +25,7 @@ ALERTS: Final = "ledger.alerts"
 BALANCES: Final = "ledger.balances"
 HEARTBEAT: Final = "__debezium-heartbeat.payments"
 
-PROVIDERS: Final = ("stripe", "adyen")
+PROVIDERS: Final = ("stripe", "adyen", "paypal")
 TIERS: Final = {"1s": 1, "5s": 5, "30s": 30, "2m": 120, "10m": 600, "1h": 3600, "6h": 6 * 3600, "1d": DAY}
 """Delay tiers: name to seconds."""
 

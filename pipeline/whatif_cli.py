@@ -71,7 +71,7 @@ def read_log(current: Settings, since: int) -> Log:
     codec, log = Codec(Registry(current.registry_url)), Log()
     consumer = Consumer({**consumer_config(current, "payments-whatif", "whatif"), "enable.partition.eof": True})
     try:
-        for message in _messages(consumer, max(0, since - LEAD)):
+        for message in _messages(consumer, max(0, clock.machine_time(since) - LEAD)):
             record = codec.decode(message.value()) if _is_wanted(message) else None
             if isinstance(record, Fact):
                 log.add(record)

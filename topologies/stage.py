@@ -202,7 +202,7 @@ class Stage:
         if key is None or key_of(record) != key:
             raise Unusable("key_mismatch", "the record's key is not the one it must have")
         assert value is not None
-        return Delivered(record, key, value, incoming.headers, incoming.timestamp)
+        return Delivered(record, key, value, incoming.headers, clock.system_time(incoming.timestamp))
 
     def _dead(self, source: str, error: Unusable, incoming: Incoming) -> Outgoing:
         metrics.DEAD_LETTERS.labels(self.name, error.reason).inc()

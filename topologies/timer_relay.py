@@ -76,7 +76,8 @@ def waiting_of(codec: Codec, message: Message) -> tuple[int, Waiting]:
     except Unusable as error:
         origin = Origin(STAGE, message.topic(), message.partition(), message.offset(), appended_at)
         return 0, Waiting(None, trace, dead_letter(origin, error, message.key(), message.value()))
-    return ready_at(_TIER_OF[message.topic()], appended_at, timer.due_at), Waiting(timer, trace)
+    ready = ready_at(_TIER_OF[message.topic()], clock.system_time(appended_at), timer.due_at)
+    return ready, Waiting(timer, trace)
 
 
 def _timer(codec: Codec, message: Message) -> Timer:

@@ -85,7 +85,7 @@ def _waiting(current: Settings, tiers: dict[str, Tier], *, everything: bool) -> 
             except CodecError:
                 continue  # the relay dead-letters it
             if isinstance(timer, Timer):
-                yield tier, timer, message.timestamp()[1]
+                yield tier, timer, clock.system_time(message.timestamp()[1])
         for name, left in reader.unread():
             tiers[name].offsets += left
     finally:

@@ -15,6 +15,7 @@ from connectors.adyen import refusals
 from connectors.adyen.amounts import from_adyen
 from connectors.adyen.objects import Modification, Payment, ResultCode, ServiceError, parse
 from connectors.provider import Answer
+from connectors.transport import Reply
 from pipeline.logging import redact
 from pipeline.messages.values import Decline, NextAction, Outcome
 
@@ -30,34 +31,18 @@ _RAW_CODE: Final = re.compile(r"\s*([0-9A-Z]{1,2})\s*(?::|$)")
 _ACCEPTED: Final = "received"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back over HTTP. Status 0: nothing; `sent` then says whether the request may have left."""
+def is_transient(reply: Reply) -> bool:
+    """Adyen's own word that the request may be repeated under the same key."""
+    return reply.headers.get("transient-error", "").lower() == "true"
 
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = {}
-    """Names in lower case."""
-    sent: bool = True
-    detail: str = ""
 
-    @property
-    def ok(self) -> bool:
-        """Whether Adyen did, or took, what it was asked for."""
-        return 200 <= self.status < 300
-
-    @property
-    def transient(self) -> bool:
-        """Adyen's own word that the request may be repeated under the same key."""
-        return self.headers.get("transient-error", "").lower() == "true"
-
-    @property
-    def error(self) -> ServiceError | None:
-        """The error that the body describes, if it does."""
-        try:
-            error = parse(self.body, ServiceError)
-        except msgspec.MsgspecError:
-            return None
-        return error if error.error_code or error.error_type else None
+def error_of(reply: Reply) -> ServiceError | None:
+    """The error that the body describes, if it does."""
+    try:
+        error = parse(reply.body, ServiceError)
+    except msgspec.MsgspecError:
+        return None
+    return error if error.error_code or error.error_type else None
 
 
 # Payments
@@ -167,9 +152,9 @@ def of_failure(reply: Reply) -> Answer:
     if reply.status == 0:
         outcome = Outcome.UNKNOWN if reply.sent else Outcome.TEMPORARY_FAILURE
         return Answer(outcome=outcome, detail=reply.detail, repeat=not reply.sent, reachable=False)
-    error = reply.error
+    error = error_of(reply)
     if error is not None and error.error_code == IN_PROGRESS:
-        return _failed(reply, Outcome.UNKNOWN, repeat=reply.transient)
+        return _failed(reply, Outcome.UNKNOWN, repeat=is_transient(reply))
     match reply.status:
         case 401 | 403:
             return _failed(reply, Outcome.TEMPORARY_FAILURE, reachable=False)
@@ -193,7 +178,7 @@ def _server_error(reply: Reply, error: ServiceError | None) -> Answer:
     """`configuration`: the account cannot do what was asked, and nothing was. Everything else is indeterminate."""
     if error is not None and error.error_type == "configuration" and error.error_code:
         return _refused_request(reply, error)
-    repeat = reply.transient or reply.status in {502, 503, 504}
+    repeat = is_transient(reply) or reply.status in {502, 503, 504}
     return _failed(reply, Outcome.UNKNOWN, repeat=repeat, reachable=False)
 
 
@@ -205,22 +190,17 @@ def _refused_request(reply: Reply, error: ServiceError) -> Answer:
 def _failed(
     reply: Reply, outcome: Outcome, *, decline: Decline | None = None, repeat: bool = False, reachable: bool = True
 ) -> Answer:
-    error = reply.error
+    error = error_of(reply)
     said = (error.error_type, error.error_code, error.message, error.psp_reference) if error else ()
     return Answer(
         outcome=outcome,
         decline=decline,
         detail=_text(f"http {reply.status}", *said),
         repeat=repeat,
-        retry_after=_seconds(reply.headers.get("retry-after")),
+        retry_after=reply.retry_after,
         reachable=reachable,
     )
 
 
 def _text(*parts: str | None) -> str | None:
     return redact(" ".join(filter(None, parts)))[:_DETAIL_LIMIT] or None
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """RFC 9110, 10.2.3, in its form of seconds; a date is no use to back-off of seconds."""
-    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None

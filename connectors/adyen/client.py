@@ -11,26 +11,19 @@ the request again, and UNKNOWN later: then only the webhook, or somebody, can te
 
 from __future__ import annotations
 
-import asyncio
-import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
-import httpx
 import msgspec
 import structlog
-from httpx_aiohttp import AiohttpTransport
 
 from connectors.adyen import answers
 from connectors.adyen.amounts import AmountError, to_adyen
-from connectors.adyen.answers import Reply
 from connectors.adyen.objects import Modification, Payment, parse
-from connectors.adyen.references import Reference
 from connectors.provider import Answer, operation_of
+from connectors.references import Reference
+from connectors.transport import Connections, Reply, Timeouts
 from pipeline import clock, ids
 from pipeline.messages.requests import (
     AuthorizeRequest,
@@ -53,8 +46,6 @@ REPEATABLE: Final = 3 * DAY
 sent, and what is sent again may lie on Kafka for up to 3 days."""
 
 _VALUE_LIMIT: Final = 80
-_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-"""Raised before a byte of the request has left: refused, no such host, no TLS, no connection in time."""
 _REFUND_REASONS: Final = {
     "fraudulent": "FRAUD",
     "requested_by_customer": "CUSTOMER REQUEST",
@@ -63,15 +54,6 @@ _REFUND_REASONS: Final = {
 }
 
 Fields = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `connect` includes waiting for the pool; issuers may take 20 seconds to `read`."""
-
-    connect: float = 5.0
-    read: float = 25.0
-    total: float = 30.0
 
 
 class AdyenProvider:
@@ -90,9 +72,9 @@ class AdyenProvider:
         return_url: str | None = None,
         now: Callable[[], int] = clock.now,
     ) -> None:
-        self._timeouts = timeouts or Timeouts()
         self._base = f"{api_url.rstrip('/')}/{VERSION}"
-        self._client = _client(api_key, connections, self._timeouts)
+        headers = {"X-API-Key": api_key, "Content-Type": "application/json"}
+        self._connections = Connections(connections, timeouts or Timeouts(), headers)
         self._account = merchant_account
         self._return_url = return_url
         self._now = now
@@ -119,7 +101,7 @@ class AdyenProvider:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connections.close()
 
     def _asked(self, request: ProviderRequest) -> tuple[str, Fields]:
         """The path and the body of the call. Raises AmountError."""
@@ -201,12 +183,8 @@ class AdyenProvider:
 
     async def _send(self, path: str, fields: Fields, key: str) -> Reply:
         body = msgspec.json.encode(fields)
-        try:
-            async with asyncio.timeout(self._timeouts.total):
-                reply = await self._client.post(f"{self._base}/{path}", content=body, headers={"idempotency-key": key})
-        except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError) as error:
-            return _no_reply(error)
-        return Reply(status=reply.status_code, body=reply.content, headers=dict(reply.headers))
+        headers = {"idempotency-key": key}
+        return await self._connections.send("POST", f"{self._base}/{path}", content=body, headers=headers)
 
 
 def provider(settings: Settings) -> AdyenProvider:
@@ -220,34 +198,11 @@ def provider(settings: Settings) -> AdyenProvider:
     )
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """Made once a process: reading the authorities takes longer than a call."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-def _client(api_key: str, connections: int, timeouts: Timeouts) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=connections, keepalive_expiry=30)
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(verify=_tls(), limits=limits, trust_env=False),
-        timeout=httpx.Timeout(timeouts.read, connect=timeouts.connect, pool=timeouts.connect),
-        headers={"X-API-Key": api_key, "Content-Type": "application/json"},
-        trust_env=False,
-    )
-
-
 def _meaning(request: ProviderRequest, reply: Reply) -> Answer:
     """What an answer to a request says. Raises msgspec.MsgspecError, AmountError."""
     if isinstance(request, AuthorizeRequest):
         return answers.of_authorization(parse(reply.body, Payment))
     return answers.accepted(parse(reply.body, Modification))
-
-
-def _no_reply(error: BaseException) -> Reply:
-    """The transport wraps what happened; only the cause says whether the request may have left."""
-    cause = error.__cause__ or error
-    sent = not isinstance(cause, _NOT_SENT)
-    return Reply(status=0, sent=sent, detail=f"{type(cause).__name__} {'after' if sent else 'before'} sending")
 
 
 def _of(payment: str, modifications: str) -> str:

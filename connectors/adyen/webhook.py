@@ -20,7 +20,8 @@ from typing import Final
 
 import msgspec
 
-from connectors.adyen import answers, references, refusals
+from connectors import references
+from connectors.adyen import answers, refusals
 from connectors.adyen.amounts import AmountError, from_adyen
 from connectors.adyen.objects import EventAmount, Item, Notification, parse
 from connectors.provider import Refusal, Translated, Unrouted, UnroutedReason, WebhookRefused

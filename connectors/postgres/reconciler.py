@@ -22,7 +22,7 @@ import structlog
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from prometheus_client import Counter, start_http_server
 
-from pipeline import admin, topics
+from pipeline import admin, clock, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.completeness import Repairs, repairs
 from pipeline.domain.decision import Schedule
@@ -52,10 +52,10 @@ _FACTS_OF: Final = "SELECT fact_id::text FROM payments.facts WHERE payment_id = 
 _STUCK: Final = """
 SELECT payment_id::text, min(since) FROM (
     SELECT payment_id, updated_at AS since FROM payments.operations
-     WHERE state = 'started' AND updated_at < now() - make_interval(secs => %(after)s)
+     WHERE state = 'started' AND updated_at < to_timestamp(%(now)s) - make_interval(secs => %(after)s)
     UNION ALL
     SELECT payment_id, updated_at FROM payments.payments
-     WHERE status = 'declined' AND updated_at < now() - make_interval(secs => %(after)s)
+     WHERE status = 'declined' AND updated_at < to_timestamp(%(now)s) - make_interval(secs => %(after)s)
     UNION ALL
     SELECT payment_id, parked_at FROM payments.parked WHERE parked_at < now() - make_interval(secs => %(grace)s)
 ) AS stuck GROUP BY payment_id LIMIT 1000
@@ -137,7 +137,8 @@ class Reconciler:
 
     def repair_stuck(self) -> int:
         """Fold stuck payments anew and write what is missing. Returns how many were incomplete."""
-        limits = {"after": self.settings.reconcile_stuck_after, "grace": self.settings.reconcile_grace}
+        patience = {"after": self.settings.reconcile_stuck_after, "grace": self.settings.reconcile_grace}
+        limits = {**patience, "now": clock.now() / 1000}
         stuck = [row[0] for row in self.connection.execute(_STUCK, limits)]
         fresh = [payment for payment in stuck if monotonic() - self.repaired.get(payment, -1e12) > AGAIN_SECONDS]
         if not fresh:
@@ -201,7 +202,7 @@ def read_topic(settings: Settings, topic: str, since: datetime | None) -> Iterab
     try:
         places = [TopicPartition(topic, p) for p in consumer.list_topics(topic, 10).topics[topic].partitions]
         for place in places:
-            place.offset = int(since.timestamp() * 1000) - 60_000 if since else 0
+            place.offset = clock.machine_time(int(since.timestamp() * 1000)) - 60_000 if since else 0
         starts = consumer.offsets_for_times(places, 10) if since else places
         ends = 0
         consumer.assign(starts)

@@ -15,7 +15,7 @@ from connectors.postgres.copying import time_of as _time
 from connectors.postgres.settled import Settled, write_settled
 from pipeline.codec import Codec
 from pipeline.domain.hash_chain import Link, content_of, origin, reversal_of
-from pipeline.domain.projection import OperationUpdate, PaymentView, operation_update, public_event
+from pipeline.domain.projection import OperationView, PaymentView, operation_after, operation_update, public_event
 from pipeline.domain.settlement import provider_references
 from pipeline.headers import traceparent
 from pipeline.messages.facts import Fact
@@ -49,7 +49,7 @@ class Books:
     heads: dict[int, Link] = field(default_factory=dict)
     facts: list[Arrival] = field(default_factory=list)
     views: dict[str, PaymentView] = field(default_factory=dict)
-    operations: dict[tuple[str, str], tuple[Fact, OperationUpdate]] = field(default_factory=dict)
+    operations: dict[tuple[str, str], OperationView] = field(default_factory=dict)
     events: list[PaymentEvent] = field(default_factory=list)
     parked: list[Arrival] = field(default_factory=list)
     conflicts: list[Arrival] = field(default_factory=list)
@@ -62,7 +62,8 @@ class Books:
         self.facts.append(arrival)
         self.views[fact.payment_id] = view
         if update := operation_update(fact):
-            self.operations[fact.payment_id, update.operation_id] = (fact, update)
+            key = (fact.payment_id, update.operation_id)
+            self.operations[key] = operation_after(self.operations.get(key), fact, update)
         if event := public_event(view, fact):
             self.events.append(event)
 
@@ -81,7 +82,7 @@ class Books:
             self._write_ledger(cursor)
             cursor.execute(statements.UPSERT_PAYMENTS, columns(map(payment_row, self.views.values())))
             if self.operations:
-                cursor.execute(statements.UPSERT_OPERATIONS, columns(map(_operation_row, self.operations.values())))
+                cursor.execute(statements.UPSERT_OPERATIONS, columns(map(operation_row, self.operations.values())))
             self._write_references(cursor)
             self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
@@ -193,18 +194,18 @@ def payment_row(view: PaymentView) -> tuple[Any, ...]:
     )
 
 
-def _operation_row(row: tuple[Fact, OperationUpdate]) -> tuple[Any, ...]:
-    fact, update = row
+def operation_row(operation: OperationView) -> tuple[Any, ...]:
+    """An operation's row, as `statements.UPSERT_OPERATIONS` takes it."""
     return (
-        fact.payment_id,
-        update.operation_id,
-        fact.merchant_id,
-        update.kind,
-        update.state.value,
-        update.reason,
-        update.detail,
-        fact.sequence,
-        fact.occurred_at,
+        operation.payment_id,
+        operation.operation_id,
+        operation.merchant_id,
+        operation.kind,
+        operation.state.value,
+        operation.reason,
+        operation.detail,
+        operation.sequence,
+        operation.updated_at,
     )
 
 

@@ -13,6 +13,7 @@ from connectors.postgres import statements
 from connectors.postgres.copying import copy_rows, time_of
 from pipeline import ids
 from pipeline.codec import CodecError
+from pipeline.domain.hash_chain import Link, explanation_content_of, line_content_of, line_origin
 from pipeline.messages.settlement import SettlementEntry, SettlementJournalRecord
 
 LINES_WRITTEN = Counter("sink_settlement_lines_total", "Settlement lines written to Postgres")
@@ -34,6 +35,13 @@ class Settled:
             return line.line_id
         return ids.derive("explanation", line.line_id, line.payment_id or "", line.payout_id or "")
 
+    def content(self, entry: SettlementEntry | None) -> bytes:
+        """What its link in the hash chain covers, if that is its entry."""
+        line = self.record.line
+        if self.record.explains:
+            return explanation_content_of(self.partition, self.offset, self.cause, line, entry)
+        return line_content_of(self.partition, self.offset, line, entry)
+
 
 def settled_of(record: SettlementJournalRecord, partition: int, offset: int) -> Settled:
     """The record with its place. Raises CodecError when line and entry do not belong together."""
@@ -50,15 +58,30 @@ def write_settled(cursor: psycopg.Cursor[Any], arrived: Iterable[Settled]) -> in
         return 0
     known = {str(row[0]) for row in cursor.execute(statements.SETTLED_CAUSES, [list(first)] * 2)}
     new = [settled for cause, settled in sorted(first.items(), key=_place) if cause not in known]
-    lines = [settled for settled in new if not settled.record.explains]
-    explanations = [settled for settled in new if settled.record.explains]
-    copy_rows(cursor, statements.COPY_LINES, map(line_row, lines))
-    copy_rows(cursor, statements.COPY_EXPLANATIONS, map(_explanation_row, explanations))
+    sealed = [(settled, (link.position, link.hash)) for settled, link in _chained(cursor, new)]
+    lines = [(*line_row(settled), *seal) for settled, seal in sealed if not settled.record.explains]
+    explanations = [(*_explanation_row(settled), *seal) for settled, seal in sealed if settled.record.explains]
+    copy_rows(cursor, statements.COPY_LINES, lines)
+    copy_rows(cursor, statements.COPY_EXPLANATIONS, explanations)
     posted = [(settled, entry) for settled in new if (entry := settled.record.entry)]
     copy_rows(cursor, statements.COPY_SETTLED_ENTRIES, (_entry_row(*pair) for pair in posted))
     copy_rows(cursor, statements.COPY_POSTINGS, (row for _, entry in posted for row in _posting_rows(entry)))
     LINES_WRITTEN.inc(len(lines))
     return len(new)
+
+
+def _chained(cursor: psycopg.Cursor[Any], new: Iterable[Settled]) -> Iterable[tuple[Settled, Link]]:
+    """Each with its link. The heads are looked up: lines come in big batches, so that is one look a batch."""
+    heads: dict[int, Link] = {}
+    for settled in new:
+        head = heads.get(settled.partition) or _head(cursor, settled.partition)
+        link = heads[settled.partition] = head.next(settled.content(settled.record.entry))
+        yield settled, link
+
+
+def _head(cursor: psycopg.Cursor[Any], partition: int) -> Link:
+    row = cursor.execute(statements.LINE_CHAIN_HEAD, {"partition": partition}).fetchone()
+    return Link(*row) if row else line_origin(partition)
 
 
 def _place(item: tuple[str, Settled]) -> tuple[int, int]:

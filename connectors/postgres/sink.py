@@ -134,7 +134,7 @@ class Sink:
         held = [message for message in messages if message.partition() in self.epochs]
         if held:
             self._write([(message, self._arrival(message)) for message in held])
-            DELAY_SECONDS.observe(max(0.0, (clock.now() - held[0].timestamp()[1]) / 1000))
+            DELAY_SECONDS.observe(max(0.0, (clock.real() - held[0].timestamp()[1]) / 1000))
 
     def _write(self, batch: Batch) -> None:
         try:

@@ -62,19 +62,30 @@ SELECT to_jsonb(e), to_jsonb(p) FROM ({_PAYMENT_ROWS}) AS e LEFT JOIN payments.p
  WHERE to_jsonb(e) IS DISTINCT FROM to_jsonb(p) LIMIT 1
 """  # noqa: S608 - our own text
 
-UPSERT_OPERATIONS: Final = """
-INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
-                                      updated_at)
+_OPERATION_ROWS: Final = """
 SELECT v.payment_id, v.operation_id, v.merchant_id, v.kind, v.state, v.reason, v.detail, v.sequence,
-       to_timestamp(v.updated_at / 1000.0)
+       to_timestamp(v.updated_at / 1000.0) AS updated_at
   FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::text[], %s::bigint[],
               %s::bigint[])
     AS v (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence, updated_at)
+"""
+
+# What an operation's first fact said stays: pipeline/domain/projection.py, operation_after.
+UPSERT_OPERATIONS: Final = f"""
+INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
+                                      updated_at)
+{_OPERATION_ROWS}
 ON CONFLICT (payment_id, operation_id) DO UPDATE
    SET kind = CASE o.kind WHEN 'SetMethod' THEN excluded.kind ELSE o.kind END,
        state = excluded.state, reason = excluded.reason, detail = excluded.detail, sequence = excluded.sequence,
        updated_at = excluded.updated_at
-"""
+"""  # noqa: S608 - our own text
+
+DIFFERING_OPERATION: Final = f"""
+SELECT to_jsonb(e), to_jsonb(o) FROM ({_OPERATION_ROWS}) AS e
+  LEFT JOIN payments.operations AS o USING (payment_id, operation_id)
+ WHERE to_jsonb(e) IS DISTINCT FROM to_jsonb(o) LIMIT 1
+"""  # noqa: S608 - our own text
 
 COPY_FACTS: Final = """
 COPY payments.facts (payment_id, sequence, fact_id, type, occurred_at, body, journal_partition, journal_offset,
@@ -99,8 +110,19 @@ LINE_COLUMNS: Final = (
     "payment_id, payment_reference, operation_reference, gross, fee, net, currency, payment_amount, payment_currency, "
     "expected_fee, journal_partition, journal_offset"
 )
+"""What a line says, and where it stands."""
 
-COPY_LINES: Final = f"COPY settlement.lines ({LINE_COLUMNS}) FROM STDIN"
+LINE_CHAIN_HEAD: Final = """
+SELECT chain_position, chain_hash FROM (
+    (SELECT chain_position, chain_hash FROM settlement.lines
+      WHERE journal_partition = %(partition)s ORDER BY chain_position DESC LIMIT 1)
+     UNION ALL
+    (SELECT chain_position, chain_hash FROM settlement.explanations
+      WHERE journal_partition = %(partition)s ORDER BY chain_position DESC LIMIT 1)) AS last
+ ORDER BY chain_position DESC LIMIT 1
+"""
+
+COPY_LINES: Final = f"COPY settlement.lines ({LINE_COLUMNS}, chain_position, chain_hash) FROM STDIN"
 
 COPY_SETTLED_ENTRIES: Final = """
 COPY ledger.entries (entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset, legs)
@@ -108,8 +130,8 @@ FROM STDIN
 """
 
 COPY_EXPLANATIONS: Final = """
-COPY settlement.explanations (explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset)
-FROM STDIN
+COPY settlement.explanations (explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset,
+                              chain_position, chain_hash) FROM STDIN
 """
 
 INSERT_REFERENCES: Final = """

@@ -13,5 +13,5 @@ which does not forget. Its book (`GET /_sim/book`) says what was really charged.
     control              the API under /_sim/
     exchange             one HTTP request, down to the connection (hang, reset)
     calls                what befalls any provider's call: latency, a lost request, a lost answer
-    stripe/, adyen/      the providers; another one is another package beside them
+    stripe/, adyen/, paypal/    the providers; another one is another package beside them
 """

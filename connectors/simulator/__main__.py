@@ -2,7 +2,7 @@
 
 API keys and webhook secrets come from the variables that our own processes read, PAYMENTS_STRIPE_API_KEY and
 PAYMENTS_STRIPE_WEBHOOK_SECRETS, unless flags say otherwise: a flag can be read by every user of the machine. Adyen's
-come from PAYMENTS_ADYEN_* only.
+come from PAYMENTS_ADYEN_* only, PayPal's from PAYMENTS_PAYPAL_*.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from connectors.simulator.settings import (
     SimulatorSettings,
     StripeSettings,
     adyen_of,
+    paypal_of,
     secrets_of,
 )
-from pipeline.settings import listed
+from pipeline import clock
+from pipeline.settings import Settings, listed
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the simulator."""
     asked = _parser().parse_args(arguments)
+    clock.follow(Settings(_env_file=None).clock_file)
     serve(_settings(asked), asked.host, asked.port, lambda url: print(url, flush=True))
 
 
@@ -52,6 +55,13 @@ def _settings(asked: argparse.Namespace) -> SimulatorSettings:
             webhook_url=asked.adyen_webhook_url,
             modification_seconds=asked.adyen_modification_seconds,
             multiple_captures=asked.adyen_multiple_captures,
+        ),
+        paypal=replace(
+            paypal_of(),
+            webhook_url=asked.paypal_webhook_url,
+            root_certificate=asked.paypal_root_certificate,
+            pending_seconds=asked.paypal_pending_seconds,
+            search_lag_seconds=asked.paypal_search_lag_seconds,
         ),
         delivery=DeliverySettings(
             concurrency=asked.webhook_concurrency,
@@ -87,6 +97,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--adyen-webhook-url", help="where Adyen's webhooks go; none are sent without it")
     add("--adyen-modification-seconds", type=float, default=0.2, help="until a capture, cancel or refund is decided")
     add("--adyen-multiple-captures", action="store_true", help="a capture leaves the rest of the hold")
+    add("--paypal-webhook-url", help="where PayPal's webhooks go; none are sent without it")
+    add("--paypal-root-certificate", help="file of the root that webhooks' certificates end in; made if it is missing")
+    add("--paypal-pending-seconds", type=float, default=0.2, help="until what is pending, and ends by itself, ends")
+    add("--paypal-search-lag-seconds", type=int, default=0, help="until transaction search finds what was made")
     add("--seed", type=int, help="makes ids and disorder repeatable")
     return parser
 

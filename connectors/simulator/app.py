@@ -18,6 +18,7 @@ from connectors.simulator.exchange import OpenProtocol
 from connectors.simulator.faults import Faults
 from connectors.simulator.ids import Ids
 from connectors.simulator.parts import Parts
+from connectors.simulator.paypal.service import PayPalService
 from connectors.simulator.service import Service
 from connectors.simulator.settings import SimulatorSettings
 from connectors.simulator.stats import Stats
@@ -32,7 +33,12 @@ def create_app(settings: SimulatorSettings) -> Starlette:
     """The application. Serve it with `serve`: only its protocol lets connections be reset."""
     deliverer = Deliverer(settings.delivery, settings.seed)
     parts = Parts(Book(), Faults(), Stats(), Clock(), Ids(settings.seed), deliverer)
-    services: list[Service] = [StripeService(settings, parts), AdyenService(settings, parts)]
+    # PayPal's paths under /v1 come before Stripe, which answers whatever else is there
+    services: list[Service] = [
+        PayPalService(settings, parts),
+        StripeService(settings, parts),
+        AdyenService(settings, parts),
+    ]
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -53,7 +53,8 @@ WEBHOOK_KINDS: Final = frozenset(kind for kind in Kind if kind.startswith("webho
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A rule. Conditions that are None are met by every call; `path` is a shell pattern; `events` are patterns too;
-    `payment_id` is short for that metadata. `operation`: authorize, capture, void, refund, retrieve, update, dispute.
+    `payment_id` is short for that metadata. `operation`: authorize, capture, void, refund, retrieve, update, dispute;
+    of PayPal's also token and verify.
 
     `skip` lets the first calls that meet it pass, `count` limits how often it happens (None: no limit), `probability`
     is drawn from a generator of its own with `seed`, so that a run can be repeated.

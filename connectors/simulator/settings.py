@@ -16,6 +16,9 @@ API_VERSION: Final = "2026-10-28.endive"
 HMAC_KEY: Final = "00" * 32
 """What Adyen's webhooks are signed with where nothing else is said."""
 
+PAYPAL_WEBHOOK_ID: Final = "1SIMULATEDWEBHOOK"
+"""Which of its webhooks PayPal signs for where nothing else is said."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StripeSettings:
@@ -67,6 +70,27 @@ class AdyenSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PayPalSettings:
+    """PayPal's part. No `client_id`: any client is ours."""
+
+    client_id: str = ""
+    client_secret: str = ""
+    webhook_url: str | None = None
+    webhook_id: str = PAYPAL_WEBHOOK_ID
+    root_certificate: str | None = None
+    """The file of the root that webhooks' certificates end in: read, or written if it is not there."""
+    pending_seconds: float = 0.2
+    """Until what is pending, and ends by itself, ends."""
+    search_lag_seconds: int = 0
+    """Until transaction search finds what was made: at PayPal, up to three hours."""
+    token_seconds: int = 9 * 3600
+    hold_seconds: int = 29 * 24 * 3600
+    order_key_seconds: int = 6 * 3600
+    payment_key_seconds: int = 45 * 24 * 3600
+    """PayPal-Request-Ids that are older are forgotten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySettings:
     """How webhooks are delivered. Stripe retries for three days with growing pauses; here the pauses are short."""
 
@@ -86,6 +110,7 @@ class SimulatorSettings:
     events_kept: int = 20_000
     stripe: StripeSettings = field(default_factory=StripeSettings)
     adyen: AdyenSettings = field(default_factory=AdyenSettings)
+    paypal: PayPalSettings = field(default_factory=PayPalSettings)
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
 
 
@@ -104,4 +129,13 @@ def adyen_of(environment: Mapping[str, str] = os.environ) -> AdyenSettings:
         hmac_keys=listed(environment.get("PAYMENTS_ADYEN_WEBHOOK_HMAC_KEYS", "")) or (HMAC_KEY,),
         webhook_username=environment.get("PAYMENTS_ADYEN_WEBHOOK_USERNAME", ""),
         webhook_password=environment.get("PAYMENTS_ADYEN_WEBHOOK_PASSWORD", ""),
+    )
+
+
+def paypal_of(environment: Mapping[str, str] = os.environ) -> PayPalSettings:
+    """The same for PayPal: the client's id and secret, and the webhook that is signed for."""
+    return PayPalSettings(
+        client_id=environment.get("PAYMENTS_PAYPAL_CLIENT_ID", ""),
+        client_secret=environment.get("PAYMENTS_PAYPAL_CLIENT_SECRET", ""),
+        webhook_id=next(iter(listed(environment.get("PAYMENTS_PAYPAL_WEBHOOK_IDS", ""))), PAYPAL_WEBHOOK_ID),
     )

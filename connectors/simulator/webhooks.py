@@ -34,22 +34,32 @@ class Endpoint(Protocol):
 
 
 class Delivery:
-    """One webhook on its way. `body` is made when it is sent: most never need a second attempt."""
+    """One webhook on its way. `body` is made when it is sent: most never need a second attempt. `most_attempts` is the
+    provider's own limit, below that of the settings.
+    """
 
-    __slots__ = ("attempts", "body", "ended", "endpoint", "event_id", "event_type", "run")
+    __slots__ = ("attempts", "body", "ended", "endpoint", "event_id", "event_type", "most_attempts", "run")
 
-    def __init__(self, endpoint: Endpoint, event_id: str, event_type: str, body: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        event_id: str,
+        event_type: str,
+        body: Callable[[], bytes],
+        most_attempts: int | None = None,
+    ) -> None:
         self.endpoint = endpoint
         self.event_id = event_id
         self.event_type = event_type
         self.body = body
+        self.most_attempts = most_attempts
         self.attempts = 0
         self.run = 0
         self.ended: asyncio.Event | None = None
 
     def again(self) -> Delivery:
         """The same event once more."""
-        return Delivery(self.endpoint, self.event_id, self.event_type, self.body)
+        return Delivery(self.endpoint, self.event_id, self.event_type, self.body, self.most_attempts)
 
 
 class Deliverer:
@@ -206,7 +216,7 @@ class Deliverer:
         if delivery.run != self._run:
             return
         self._note(delivery, status, accepted)
-        if accepted or delivery.attempts >= self._settings.attempts:
+        if accepted or delivery.attempts >= (delivery.most_attempts or self._settings.attempts):
             self._counts["given_up"] += not accepted
             self._end(delivery)
         else:

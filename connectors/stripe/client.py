@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -26,6 +25,7 @@ from connectors.stripe import answers
 from connectors.stripe.amounts import AmountError, to_stripe
 from connectors.stripe.answers import Reply
 from connectors.stripe.objects import Intents, PaymentIntent, Refund, Refunds, parse
+from connectors.transport import Timeouts
 from pipeline import clock
 from pipeline.messages.requests import (
     AuthorizeRequest,
@@ -57,15 +57,6 @@ _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError
 """Raised before a byte of the request has left: refused, no such host, no TLS, no connection in time."""
 
 Params = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. `connect` includes waiting for the pool; issuers may take 20 seconds to `read`."""
-
-    connect: float = 5.0
-    read: float = 25.0
-    total: float = 30.0
 
 
 class StripeProvider:

@@ -28,6 +28,8 @@ class Kind:
     normal: Side
     clearing: bool = False
     """Whether it must return to zero."""
+    floor: bool = False
+    """Whether no payment may take more out of it than it put in, corrections apart: docs/decisions/0050."""
 
 
 class UnknownAccountError(LookupError):
@@ -35,15 +37,15 @@ class UnknownAccountError(LookupError):
 
 
 CHART: Final[dict[str, Kind]] = {
-    "holds_receivable": Kind(AccountClass.MEMO, Side.DEBIT, clearing=True),
-    "holds_commitment": Kind(AccountClass.MEMO, Side.CREDIT, clearing=True),
+    "holds_receivable": Kind(AccountClass.MEMO, Side.DEBIT, clearing=True, floor=True),
+    "holds_commitment": Kind(AccountClass.MEMO, Side.CREDIT, clearing=True, floor=True),
     "provider_receivable": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "provider_balance": Kind(AccountClass.ASSET, Side.DEBIT),
     "provider_reserve": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "payout_in_transit": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "bank": Kind(AccountClass.ASSET, Side.DEBIT),
     "merchant_payable": Kind(AccountClass.LIABILITY, Side.CREDIT),
-    "refunds_pending": Kind(AccountClass.LIABILITY, Side.CREDIT, clearing=True),
+    "refunds_pending": Kind(AccountClass.LIABILITY, Side.CREDIT, clearing=True, floor=True),
     "disputes_receivable": Kind(AccountClass.ASSET, Side.DEBIT, clearing=True),
     "provider_fees": Kind(AccountClass.EXPENSE, Side.DEBIT),
     "dispute_fees": Kind(AccountClass.EXPENSE, Side.DEBIT),

@@ -757,6 +757,7 @@ def _look_up(state: AuthorizationState, attempt: Attempt, draft: Draft) -> None:
         amount=state.amount,
         currency=state.currency,
         merchant_reference=state.merchant_reference,
+        given_up=attempt.status is AttemptStatus.GIVEN_UP,
         action_result=attempt.action_result,
     )
 

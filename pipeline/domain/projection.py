@@ -240,6 +240,22 @@ class OperationUpdate(msgspec.Struct, frozen=True, kw_only=True):
     detail: str | None = None
 
 
+class OperationView(msgspec.Struct, frozen=True, kw_only=True):
+    """A command and what became of it: a row of `payments.operations`. `sequence` is its latest fact's; `updated_at`
+    milliseconds since 1970.
+    """
+
+    payment_id: str
+    operation_id: str
+    merchant_id: str
+    kind: str
+    state: OperationState
+    reason: str | None
+    detail: str | None
+    sequence: int
+    updated_at: int
+
+
 def apply(view: PaymentView | None, fact: Fact) -> PaymentView:
     """The payment after `fact`. `view` None is a payment not seen before."""
     view = view or _blank(fact)
@@ -687,6 +703,27 @@ def operation_update(fact: Fact) -> OperationUpdate | None:
         return None
     kind, state = rule
     return OperationUpdate(operation_id=fact.operation_id, kind=kind, state=state, reason=_reason(fact))
+
+
+def operation_after(before: OperationView | None, fact: Fact, update: OperationUpdate) -> OperationView:
+    """The operation after the fact that brings the update. Its first fact says whose it is and of which kind; only a
+    method that was set on the way to what was asked for gives way. So two facts at once and one by one come to the
+    same, and the rows do not depend on how the sink batched.
+    """
+    return OperationView(
+        payment_id=fact.payment_id,
+        operation_id=update.operation_id,
+        merchant_id=before.merchant_id if before else fact.merchant_id,
+        kind=before.kind if before and before.kind != _GIVES_WAY else update.kind,
+        state=update.state,
+        reason=update.reason,
+        detail=update.detail,
+        sequence=fact.sequence,
+        updated_at=fact.occurred_at,
+    )
+
+
+_GIVES_WAY: Final = "SetMethod"
 
 
 def _reason(fact: Fact) -> str | None:

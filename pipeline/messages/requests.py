@@ -75,6 +75,9 @@ class LookupRequest(ProviderRequest, frozen=True, kw_only=True):
     ]
     amount: Minor | None = None
     currency: str | None = None
+    given_up: Annotated[
+        bool, msgspec.Meta(description="the attempt is no longer wanted: what waits for us there must not be completed")
+    ] = False
     action_result: Annotated[
         str | None,
         msgspec.Meta(

@@ -23,6 +23,12 @@ ADYEN = {
     "PAYMENTS_ADYEN_WEBHOOK_PASSWORD": "simulated",
 }
 """What Adyen's part and its receiver agree on."""
+PAYPAL = {
+    "PAYMENTS_PAYPAL_CLIENT_ID": "paypal_client",
+    "PAYMENTS_PAYPAL_CLIENT_SECRET": "paypal_simulated",
+    "PAYMENTS_PAYPAL_WEBHOOK_IDS": "8PT597110X687430L",
+}
+"""What PayPal's part and its client and receiver agree on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,14 @@ class Simulator:
         """Come back from the redirect."""
         httpx.get(url, params={"outcome": outcome}).raise_for_status()
 
+    def approve(self, url: str) -> None:
+        """Approve an order on PayPal's page, as its payer."""
+        httpx.post(url, data={"outcome": "success", "finish": "true"}).raise_for_status()
+
+    def expire_tokens(self) -> None:
+        """End every access token of PayPal's."""
+        httpx.post(f"{self.url}/_sim/paypal/tokens/expire").raise_for_status()
+
     def calls(self) -> int:
         """How many API calls it has had."""
         return int(httpx.get(f"{self.url}/_sim/stats").json()["calls"])
@@ -82,7 +96,7 @@ class Simulator:
 def simulator(webhook_url: str | None = None, port: int = 0, flags: Sequence[str] = ()) -> Iterator[Simulator]:
     """A simulator that ends with the block."""
     command = [sys.executable, "-m", "connectors.simulator", "--refuse-removed", "--port", str(port), *flags]
-    env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET, **ADYEN}
+    env = {**os.environ, "PAYMENTS_STRIPE_API_KEY": KEY, "PAYMENTS_STRIPE_WEBHOOK_SECRETS": SECRET, **ADYEN, **PAYPAL}
     if webhook_url:
         command += ["--webhook-url", webhook_url]
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)

@@ -23,7 +23,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from connectors.feed import Partition
 from connectors.provider import Answer
 from connectors.stripe.client import StripeProvider
-from connectors.worker import Job, Lanes, Pace, Worker
+from connectors.worker import Job, Lanes, Pace, Worker, rates
 from pipeline import admin, topics
 from pipeline.codec import Codec, Registry, UnregisteredContractError
 from pipeline.headers import headers_of, trace_of
@@ -281,6 +281,25 @@ async def test_a_rate_limit_is_repeated_here_and_not_reported(bench: Bench, sim:
         bench.send(*authorizations(bench, 1))
         (report,) = await asyncio.to_thread(bench.reports, 1)
     assert report.outcome is Outcome.APPROVED
+
+
+@pytest.mark.stack
+async def test_a_providers_rate_is_kept_and_delays_nobody_for_good(bench: Bench, sim: Simulator) -> None:
+    """As many as the rate at once, the rest at the rate: 30 calls at 10 a second take 2 seconds and no less."""
+    async with working(bench, sim.url, Pace(rate=10.0)):
+        began = time.monotonic()
+        bench.send(*authorizations(bench, 30))
+        reports = await asyncio.to_thread(bench.reports, 30)
+    assert time.monotonic() - began >= 2.0
+    assert {report.outcome for report in reports} == {Outcome.APPROVED}
+
+
+def test_rates_are_checked_at_the_start() -> None:
+    assert rates("stripe=90, adyen=2.5") == {"stripe": 90.0, "adyen": 2.5}
+    assert rates("") == {}
+    for wrong in ("nobody=5", "stripe", "stripe=many", "stripe=0", "stripe=-1", "stripe=nan"):
+        with pytest.raises(ValueError, match="provider_rates"):
+            rates(wrong)
 
 
 @pytest.mark.stack

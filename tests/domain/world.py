@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from pipeline import ids
 from pipeline.domain import authorization, capture, retry
+from pipeline.domain.accounts import kind_of
 from pipeline.domain.authorization import AttemptStatus, Status
 from pipeline.domain.capture import MoveStatus
 from pipeline.domain.chain import PaymentChain
@@ -26,7 +27,7 @@ from pipeline.messages import Input
 from pipeline.messages.commands import CompleteAction, CreateIntent
 from pipeline.messages.facts import PaymentAuthorized
 from pipeline.messages.inputs import ProviderReport, RetryAbandoned, RetryPlanned, ReviewDecision, TimerFired
-from pipeline.messages.journal import Side
+from pipeline.messages.journal import JournalEntry, Side
 from pipeline.messages.requests import (
     AuthorizeRequest,
     CaptureRequest,
@@ -260,13 +261,21 @@ class World:
         self.timers.update({timer.timer_id: timer for timer in step.timers})
         for fact in step.facts:
             if entry := entry_of(fact):
-                for posting in entry.postings:
-                    sign = 1 if posting.side is Side.DEBIT else -1
-                    self.balances[posting.account, posting.currency] += sign * posting.amount
+                self._post(entry)
             planned = retry.decide(self.retries, fact, self.policy)
             self.retries = planned.state
             self.plans.extend(planned.outputs)
         self.check()
+
+    def _post(self, entry: JournalEntry) -> None:
+        """Adds it to the balances; each account that has a floor is at or above it after every single fact."""
+        for posting in entry.postings:
+            sign = 1 if posting.side is Side.DEBIT else -1
+            self.balances[posting.account, posting.currency] += sign * posting.amount
+        for posting in entry.postings:
+            kind = kind_of(posting.account)
+            left = self.balances[posting.account, posting.currency] * (1 if kind.normal is Side.DEBIT else -1)
+            assert left >= 0 or not kind.floor, f"{posting.account} is below its floor: {left}"
 
     def answer(self, index: int, wish: Outcome, keep: bool) -> None:
         """The provider answers a request; `keep`: the worker died after the call and will repeat it."""

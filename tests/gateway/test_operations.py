@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from gateway import cli
 from gateway.app import create_app
-from gateway.keys import Scope, list_keys, revoke_key
+from gateway.keys import Mode, Scope, create_key, key_log, list_keys, revoke_key
 from gateway.limits import Limits
 from gateway.problems import KINDS
 from gateway.routes import ROUTES
@@ -216,6 +216,37 @@ def test_keys_on_the_command_line(
         time.sleep(0.1)
     assert runner.invoke(cli.app, ["revoke", row.key_id]).exit_code == 1
     assert list_keys(gateway_settings.reveal("postgres_gateway_url"), merchant)[0].state == "revoked"
+
+
+def test_who_changed_a_key_is_noted(gateway_settings: Settings, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the database: a change behind the command line's back is in the log as well."""
+    monkeypatch.setattr(cli, "settings", lambda: gateway_settings)
+    dsn, merchant = gateway_settings.reveal("postgres_gateway_url"), f"{prefix}-log"
+    key_id = create_key(dsn, merchant, Mode.TEST, [Scope.PAYMENTS_READ], operator="ada").split("_")[2]
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE gateway.api_keys SET scopes = '{payments:write}' WHERE key_id = %s", (key_id,))
+    assert CliRunner().invoke(cli.app, ["revoke", key_id, "--operator", "bob"]).exit_code == 0
+    assert not revoke_key(dsn, key_id, "eve")
+    noted = [(row.change, row.operator, row.role, row.scopes) for row in key_log(dsn, merchant)]
+    assert noted == [
+        ("created", "ada", "payments_gateway", ["payments:read"]),
+        ("changed", None, "payments_gateway", ["payments:write"]),
+        ("revoked", "bob", "payments_gateway", ["payments:write"]),
+    ]
+    shown = CliRunner().invoke(cli.app, ["log", "--merchant", merchant], env={"COLUMNS": "250"})
+    assert "ada" in shown.stdout
+    assert "bob" in shown.stdout
+
+
+@pytest.mark.parametrize("role", ["gateway", "owner"])
+def test_the_log_of_keys_only_grows(gateway_settings: Settings, prefix: str, role: str) -> None:
+    """Not even its owner changes it in passing: the trigger would have to be taken away first."""
+    create_key(gateway_settings.reveal("postgres_gateway_url"), f"{prefix}-grows")
+    with psycopg.connect(gateway_settings.reveal(f"postgres_{role}_url"), autocommit=True) as connection:
+        for change in ("UPDATE gateway.key_changes SET operator = 'x'", "DELETE FROM gateway.key_changes",
+                       "TRUNCATE gateway.key_changes"):  # fmt: skip
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(change.encode())
 
 
 def test_an_expired_key_is_refused(client: Client, gateway_settings: Settings) -> None:

@@ -29,8 +29,9 @@ WAIT = {"Prefer": "wait=20"}
 class Calls:
     """The API with a fresh key for each call."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, provider: str = "stripe") -> None:
         self.client = system.client()
+        self.provider = provider
         self.run, self.count = f"chain-{time()}", 0
 
     def post(self, path: str, body: dict[str, Any], expect: int, **headers: str) -> Any:
@@ -40,9 +41,17 @@ class Calls:
         return answer.json()
 
     def create(self, amount: str = "100.00", token: str = "pm_card_visa", **more: Any) -> str:
-        body = {"amount": amount, "currency": "USD", "provider": "stripe", "payment_method": {"token": token}, **more}
-        payment: str = self.post("/intents", body, 201)["payment_id"]
+        body = {"amount": amount, "currency": "USD", "provider": self.provider, "payment_method": {"token": token}}
+        payment: str = self.post("/intents", {**body, **more}, 201)["payment_id"]
         return payment
+
+    def read(self, payment: str) -> Any:
+        """The payment as it is now."""
+        return self.client.get(f"/intents/{payment}").json()
+
+    def becomes(self, payment: str, status: str) -> None:
+        """Wait until the payment has that status."""
+        until(lambda: self.read(payment)["status"] == status, f"{payment} is {status}")
 
 
 def read(system: System, topic: str, payment: str, count: int) -> list[Any]:

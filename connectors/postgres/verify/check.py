@@ -14,12 +14,13 @@ from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Fold, Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances, Counts, Row, Snapshot
-from connectors.postgres.verify.settled import SettlementFold, compare
+from connectors.postgres.verify.settled import SettlementFold, compare, compare_chain
 from connectors.postgres.verify.source import Source
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of, differing, name_of, place_of
 from pipeline.codec import Codec
 from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import entry_of
+from pipeline.domain.projection import OperationView, operation_after, operation_update
 from pipeline.messages.facts import EntryReversed, Fact
 from pipeline.messages.journal import JournalEntry, Posting, Side
 from pipeline.messages.settlement import SettlementEntry
@@ -45,6 +46,7 @@ class Found:
     """A partition that is as the log says."""
 
     head: Link
+    line_head: Link
     counts: Counts
     balances: Balances
     repeated: int
@@ -65,6 +67,7 @@ class PartitionCheck:
     link: Link = field(init=False)
     balances: Balances = field(default_factory=dict)
     _source: Source = field(init=False)
+    _operations: dict[tuple[str, str], OperationView] = field(default_factory=dict)
     _reversals: list[EntryReversed] = field(default_factory=list)
     _entries: int = 0
     _postings: int = 0
@@ -84,11 +87,18 @@ class PartitionCheck:
         for fact in self._reversals:
             self._check_reversal(fact)
         self.snapshot.compare_payments(self.fold.views.values())
+        self.snapshot.compare_operations(self._operations.values())
         compare(self.snapshot, self.settlement)
+        line_head = compare_chain(self.snapshot, self.bounds.partition, self.settlement)
         counts = Counts(
-            self.link.position, len(self.fold.views), self._entries, self._postings, len(self.settlement.written)
+            self.link.position,
+            len(self.fold.views),
+            self._entries,
+            self._postings,
+            len(self.settlement.written),
+            len(self._operations),
         )
-        return Found(self.link, counts, self.balances, len(self.fold.again), self._source.unusable)
+        return Found(self.link, line_head, counts, self.balances, len(self.fold.again), self._source.unusable)
 
     def _check_records(self) -> None:
         with closing(self.snapshot.chain(self.bounds.partition)) as rows:
@@ -124,10 +134,16 @@ class PartitionCheck:
         if row is None or row.position != link.position or row.content.encode() != content or row.hash != link.hash:
             raise self._difference(posted, link, row)
         self.link = link
+        self._update_operation(posted.fact)
         if isinstance(posted.fact, EntryReversed):
             self._reversals.append(posted.fact)
         if posted.entry is not None:
             self._add(posted.entry)
+
+    def _update_operation(self, fact: Fact) -> None:
+        if update := operation_update(fact):
+            key = (fact.payment_id, update.operation_id)
+            self._operations[key] = operation_after(self._operations.get(key), fact, update)
 
     def _settle(self, settled: Settled) -> None:
         implied = self.settlement.take(settled)

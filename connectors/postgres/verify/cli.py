@@ -18,11 +18,11 @@ from connectors.postgres.verify.at import books_at, places, trial_balance
 from connectors.postgres.verify.log import Log, LogError
 from connectors.postgres.verify.rows import Balances, snapshot
 from connectors.postgres.verify.run import Report, Verification, uncollected
-from connectors.postgres.verify.seals import chain_of_rows
+from connectors.postgres.verify.seals import chain_of_rows, line_chain_of_rows
 from connectors.postgres.verify.words import Difference, amount_of
 from pipeline import money
 from pipeline.codec import Codec, Registry
-from pipeline.domain.hash_chain import Link, summary
+from pipeline.domain.hash_chain import Link, all_chains
 from pipeline.settings import settings
 
 app: Final = typer.Typer()
@@ -44,7 +44,7 @@ def verify(
         if at is not None:
             _show(_books_at(log, at))
         elif rows:
-            _print_heads(_chains(log))
+            _print_heads(*_chains(log))
         else:
             _print_report(_verified(log, wait))
     except Difference as found:
@@ -74,9 +74,12 @@ def _books_at(log: Log, at: str) -> Balances:
         return books_at(log, _codec(log), ends, lambda records: progress.advance(task, records))
 
 
-def _chains(log: Log) -> dict[int, Link]:
+def _chains(log: Log) -> tuple[dict[int, Link], dict[int, Link]]:
+    """The heads of the facts' chains and of the settlement lines'."""
+    partitions = list(log.ends(log.journal))
     with snapshot(log.settings.reveal("postgres_reader_url")) as books:
-        return {partition: chain_of_rows(books, partition) for partition in log.ends(log.journal)}
+        facts = {partition: chain_of_rows(books, partition) for partition in partitions}
+        return facts, {partition: line_chain_of_rows(books, partition) for partition in partitions}
 
 
 def _codec(log: Log) -> Codec:
@@ -105,15 +108,21 @@ def _print_report(report: Report) -> None:
     if report.repeated or report.unusable:
         table.add_row("passed over", f"{report.repeated:,} repeats, {report.unusable:,} that are no journal records")
     _console.print(table)
-    _print_heads(report.heads)
+    _print_heads(report.heads, report.line_heads)
 
 
-def _print_heads(heads: dict[int, Link]) -> None:
-    table = Table("partition", "facts", "head of the hash chain", box=None)
+def _print_heads(facts: dict[int, Link], lines: dict[int, Link]) -> None:
+    _print_chains("facts", facts)
+    if any(link.position for link in lines.values()):
+        _print_chains("lines", lines)
+    _console.print(f"all chains: {all_chains(facts, lines)}", highlight=False)
+
+
+def _print_chains(what: str, heads: dict[int, Link]) -> None:
+    table = Table("partition", what, "head of the hash chain", box=None)
     for partition, link in sorted(heads.items()):
         table.add_row(str(partition), f"{link.position:,}", link.hash.hex())
     _console.print(table)
-    _console.print(f"all chains: {summary(heads[partition] for partition in sorted(heads))}", highlight=False)
 
 
 def _show(balances: Balances) -> None:

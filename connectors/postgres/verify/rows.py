@@ -13,19 +13,23 @@ import psycopg
 from psycopg import sql
 
 from connectors.postgres import statements
-from connectors.postgres.rows import columns, payment_row
+from connectors.postgres.rows import columns, operation_row, payment_row
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of
 from pipeline.domain.hash_chain import Link
-from pipeline.domain.projection import PaymentView
+from pipeline.domain.projection import OperationView, PaymentView
 from pipeline.messages.journal import Posting, Side
 
-PAYMENTS_AT_ONCE: Final = 1_000
+VIEWS_AT_ONCE: Final = 1_000
 ROWS_AT_ONCE: Final = 2_000
 Balances = dict[tuple[str, str], tuple[int, int]]
 """Account and currency: what was debited, what was credited."""
 
 _CHAIN: Final = """
 SELECT chain_position, chain_hash, content FROM ledger.journal_content
+ WHERE journal_partition = %s ORDER BY chain_position
+"""
+_LINE_CHAIN: Final = """
+SELECT chain_position, chain_hash, content FROM settlement.journal_content
  WHERE journal_partition = %s ORDER BY chain_position
 """
 _PLAN: Final = """
@@ -39,13 +43,18 @@ SELECT p.account, p.side, p.amount, p.currency FROM ledger.entries AS e JOIN led
 _COUNTS: Final = """
 SELECT (SELECT count(*) FROM payments.facts), (SELECT count(*) FROM payments.payments),
        (SELECT count(*) FROM ledger.entries), (SELECT count(*) FROM ledger.postings),
-       (SELECT count(*) FROM settlement.lines) + (SELECT count(*) FROM settlement.explanations)
+       (SELECT count(*) FROM settlement.lines) + (SELECT count(*) FROM settlement.explanations),
+       (SELECT count(*) FROM payments.operations)
 """
 _STRANGERS: Final = {
     "fact": """SELECT fact_id::text, format('payment %%s, number %%s, %%s', payment_id, sequence, type)
                  FROM payments.facts WHERE journal_partition <> ALL (%s) LIMIT 1""",
     "payment": """SELECT payment_id::text, status FROM payments.payments AS p WHERE %s::int[] IS NOT NULL
                      AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.payment_id = p.payment_id) LIMIT 1""",
+    "operation": """SELECT operation_id, format('payment %%s, %%s, %%s', payment_id, kind, state)
+                      FROM payments.operations AS o WHERE %s::int[] IS NOT NULL AND NOT EXISTS (
+                           SELECT FROM payments.facts AS f
+                            WHERE f.payment_id = o.payment_id AND f.sequence = o.sequence) LIMIT 1""",
     "entry": """SELECT entry_id::text, format('payment %%s, %%s, fact %%s', payment_id, description, fact_id)
                   FROM ledger.entries AS e WHERE %s::int[] IS NOT NULL
                    AND NOT EXISTS (SELECT FROM payments.facts AS f WHERE f.fact_id = e.fact_id)
@@ -61,7 +70,7 @@ _STRANGERS: Final = {
 
 
 class Row(NamedTuple):
-    """A fact with its entry, as the rows have it, and its link in the hash chain."""
+    """A fact or a settlement line with its entry, as the rows have it, and its link in the hash chain."""
 
     position: int
     hash: bytes
@@ -78,6 +87,7 @@ class Counts:
     postings: int
     lines: int = 0
     """Settlement lines, and what was learned of them later."""
+    operations: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -86,6 +96,7 @@ class Counts:
             self.entries + other.entries,
             self.postings + other.postings,
             self.lines + other.lines,
+            self.operations + other.operations,
         )
 
 
@@ -108,11 +119,18 @@ class Snapshot:
 
     def chain(self, partition: int) -> Generator[Row, None, None]:
         """The facts of a partition in the order of its chain. Close it before the next statement."""
+        return self._rows(_CHAIN, partition)
+
+    def line_chain(self, partition: int) -> Generator[Row, None, None]:
+        """The settlement lines of a partition, and what was learned of them, likewise."""
+        return self._rows(_LINE_CHAIN, partition)
+
+    def _rows(self, query: str, partition: int) -> Generator[Row, None, None]:
         with (
             self.connection.cursor("chain", binary=True) as cursor,
             ThreadPoolExecutor(1, "rows") as ahead,
         ):
-            cursor.execute(_CHAIN, (partition,))
+            cursor.execute(query.encode(), (partition,))
             coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)
             while rows := coming.result():
                 coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)  # Postgres works while these are compared
@@ -126,10 +144,19 @@ class Snapshot:
     def compare_payments(self, views: Iterable[PaymentView]) -> None:
         """Raises Difference for a payment whose row is not what `views` make it."""
         rest = iter(views)
-        while some := list(islice(rest, PAYMENTS_AT_ONCE)):
+        while some := list(islice(rest, VIEWS_AT_ONCE)):
             found = self.connection.execute(statements.DIFFERING_PAYMENT, columns(map(payment_row, some))).fetchone()
             if found is not None:
                 raise _differing_payment(*found)
+
+    def compare_operations(self, views: Iterable[OperationView]) -> None:
+        """Raises Difference for an operation whose row is not what `views` make it."""
+        rest = iter(views)
+        while some := list(islice(rest, VIEWS_AT_ONCE)):
+            query, rows = statements.DIFFERING_OPERATION, columns(map(operation_row, some))
+            found = self.connection.execute(query, rows).fetchone()
+            if found is not None:
+                raise _differing_operation(*found)
 
     def known(self, fact_ids: Sequence[str]) -> set[str]:
         """Those of the facts that are in the books."""
@@ -178,6 +205,14 @@ def _differing_payment(log: dict[str, Any], postgres: dict[str, Any] | None) -> 
         if value != postgres[column]:
             return _differing_column(name, column, value, postgres[column])
     raise AssertionError("Postgres said that they differ")
+
+
+def _differing_operation(log: dict[str, Any], postgres: dict[str, Any] | None) -> Difference:
+    name = f"payment {log['payment_id']}, operation {log['operation_id']}"
+    if postgres is None:
+        return Difference(name, f"{log['kind']}, {log['state']}", NOTHING)
+    column = next(column for column, value in log.items() if value != postgres[column])
+    return Difference(f"{name}: {column}", str(log[column]), str(postgres[column]))
 
 
 def _differing_column(name: str, column: str, log: Any, postgres: Any) -> Difference:

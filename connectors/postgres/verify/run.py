@@ -17,18 +17,21 @@ from connectors.postgres.verify.rows import Balances, Counts, Snapshot, snapshot
 from connectors.postgres.verify.words import Difference
 from pipeline import topics
 from pipeline.codec import Codec
-from pipeline.domain.hash_chain import Link, summary
+from pipeline.domain.hash_chain import Link, all_chains
 
 POLL: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Books that are what the log says. `heads`: the last link of each partition's hash chain."""
+    """Books that are what the log says. `heads`: the last link of each partition's facts; `line_heads`: of its
+    settlement lines.
+    """
 
     counts: Counts
     balances: Balances
     heads: dict[int, Link]
+    line_heads: dict[int, Link]
     repeated: int
     unusable: int
     seconds: float
@@ -36,7 +39,7 @@ class Report:
     @property
     def hash(self) -> str:
         """One hash over all chains: an auditor's note of the books as they are."""
-        return summary(self.heads[partition] for partition in sorted(self.heads))
+        return all_chains(self.heads, self.line_heads)
 
 
 @dataclass(slots=True)
@@ -125,6 +128,7 @@ def _report(found: dict[int, Found], seconds: float) -> Report:
         counts=sum((part.counts for part in parts), Counts(0, 0, 0, 0)),
         balances=_sum(found),
         heads={partition: part.head for partition, part in found.items()},
+        line_heads={partition: part.line_head for partition, part in found.items()},
         repeated=sum(part.repeated for part in parts),
         unusable=sum(part.unusable for part in parts),
         seconds=seconds,

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextlib import closing
 
 from connectors.postgres.verify.rows import Row, Snapshot
 from connectors.postgres.verify.words import Difference, name_of
-from pipeline.domain.hash_chain import Link, origin
+from pipeline.domain.hash_chain import Link, line_origin, origin
 
 
 def chain_of_rows(books: Snapshot, partition: int) -> Link:
-    """The last link of a partition's chain, each link made anew. Raises Difference at the first that does not fit.
+    """The last link of a partition's facts, each link made anew. Raises Difference at the first that does not fit.
 
     Rows that are gone from the end, and a chain that was made anew from changed rows, only the log shows.
     """
-    link = origin(partition)
-    with closing(books.chain(partition)) as rows:
+    return _last(books.chain(partition), origin(partition))
+
+
+def line_chain_of_rows(books: Snapshot, partition: int) -> Link:
+    """The last link of a partition's settlement lines, likewise."""
+    return _last(books.line_chain(partition), line_origin(partition))
+
+
+def _last(found: Generator[Row, None, None], link: Link) -> Link:
+    with closing(found) as rows:
         for row in rows:
             following = link.next(row.content.encode())
             if (row.position, row.hash) != (following.position, following.hash):

@@ -7,6 +7,7 @@ own record must say the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,9 +16,10 @@ from typing import Any, Final
 from connectors.postgres import statements
 from connectors.postgres.copying import time_of
 from connectors.postgres.settled import Settled, line_row
-from connectors.postgres.verify.rows import Snapshot
-from connectors.postgres.verify.words import NOTHING, Difference
+from connectors.postgres.verify.rows import Row, Snapshot
+from connectors.postgres.verify.words import NOTHING, Difference, name_of
 from pipeline import topics
+from pipeline.domain.hash_chain import Link, line_origin
 from pipeline.domain.settlement import LineState, entry_of, explanation_of, figures
 from pipeline.messages.settlement import SettlementEntry
 
@@ -96,6 +98,32 @@ def compare(books: Snapshot, fold: SettlementFold) -> None:
     while some := list(islice(rest, LINES_AT_ONCE)):
         _compare_lines(books, [implied for implied in some if not implied.settled.record.explains])
         _compare_entries(books, some)
+
+
+def compare_chain(books: Snapshot, partition: int, fold: SettlementFold) -> Link:
+    """The last link of the lines' chain. Raises Difference for the first link that is not the log's, and for a row
+    that the log does not have.
+    """
+    link = line_origin(partition)
+    with closing(books.line_chain(partition)) as rows:
+        for implied in fold.written:
+            content = implied.settled.content(implied.entry)
+            link = link.next(content)
+            _compare_link(implied, link, content, next(rows, None))
+        if (row := next(rows, None)) is not None:
+            raise Difference(name_of(row.content), NOTHING, f"link {row.position} of the lines' chain")
+    return link
+
+
+def _compare_link(implied: Implied, link: Link, content: bytes, row: Row | None) -> None:
+    name = f"{implied.name}: link {link.position} of the lines' hash chain"
+    if row is None or row.position != link.position:
+        there = f"gone; the next one is {row.position}" if row else NOTHING
+        raise Difference(name, link.hash.hex(), there, implied.place)
+    if row.content.encode() != content:
+        raise Difference(name, content.decode(), row.content, implied.place)
+    if row.hash != link.hash:
+        raise Difference(name, link.hash.hex(), row.hash.hex(), implied.place)
 
 
 def _compare_lines(books: Snapshot, lines: Sequence[Implied]) -> None:

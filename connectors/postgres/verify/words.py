@@ -38,8 +38,12 @@ class Difference(Exception):  # noqa: N818 - what was looked for, not a fault of
 
 
 def name_of(content: bytes | str) -> str:
-    """Which payment and fact a record is of."""
+    """Which payment and fact a record is of, or which settlement line."""
     found = parts(content.encode() if isinstance(content, str) else content)
+    if found[2] == "line":
+        return f"{found[4]} line {found[11]} ({found[9]}), {found[3]}"
+    if found[2] == "explanation":
+        return f"what was learned of line {found[4]}"
     return f"payment {found[2]}, fact {found[4]} ({found[5]}, number {found[3]})"
 
 

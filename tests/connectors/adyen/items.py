@@ -7,8 +7,8 @@ from typing import Any
 
 from Adyen.util import generate_notification_sig
 
-from connectors.adyen.references import Reference
 from connectors.adyen.webhook import Endpoint
+from connectors.references import Reference
 from pipeline import ids
 from pipeline.messages.values import Operation
 

@@ -11,8 +11,9 @@ import pytest
 
 from connectors.adyen import refusals
 from connectors.adyen.answers import DECLINES
-from connectors.adyen.client import DAY, AdyenProvider, Timeouts
+from connectors.adyen.client import DAY, AdyenProvider
 from connectors.provider import Answer, Provider
+from connectors.transport import Timeouts
 from pipeline import clock
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import DeclineCategory, Operation, Outcome

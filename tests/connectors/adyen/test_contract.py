@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
 import httpx
 import pytest
 
-from connectors.adyen.client import DAY, AdyenProvider, Timeouts
+from connectors.adyen.client import DAY, AdyenProvider
 from connectors.provider import Answer
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
+from tests.connectors.edges import FAST, SimulatedEdge, switch
 from tests.connectors.simulators import ADYEN, Simulator, simulator
 
 KEY, ACCOUNT = ADYEN["PAYMENTS_ADYEN_API_KEY"], ADYEN["PAYMENTS_ADYEN_MERCHANT_ACCOUNT"]
@@ -30,7 +30,7 @@ TOKENS = {
     Method.REFUND_PENDING: "adyen_ok",
     Method.REFUND_FAILS: "adyen_refund_failed",
 }
-FAST = Timeouts(connect=1.0, read=0.7, total=1.5)
+LATER = frozenset({Operation.CAPTURE, Operation.VOID, Operation.REFUND})
 SECOND_OUTCOME = {
     Trouble.SERVER_ERROR: Outcome.UNKNOWN,
     Trouble.SERVER_ERROR_AFTER: Outcome.UNKNOWN,
@@ -49,56 +49,6 @@ def provider_at(url: str, key: str = KEY, **options: object) -> AdyenProvider:
     )
 
 
-class _Switch:
-    """Adyen, and the same behind a port where nobody listens."""
-
-    name = "adyen"
-
-    def __init__(self, up: AdyenProvider, down: AdyenProvider) -> None:
-        self.up, self.down, self.is_down = up, down, False
-
-    async def call(self, request: ProviderRequest) -> Answer:
-        return await (self.down if self.is_down else self.up).call(request)
-
-    async def close(self) -> None:
-        await self.up.close()
-        await self.down.close()
-
-
-class AdyenEdge:
-    """Adyen's edge over its simulator."""
-
-    later = frozenset({Operation.CAPTURE, Operation.VOID, Operation.REFUND})
-
-    def __init__(self, provider: _Switch, simulator: Simulator) -> None:
-        self._switch = provider
-        self.simulator = simulator
-
-    @property
-    def provider(self) -> _Switch:
-        return self._switch
-
-    def token(self, method: Method) -> str:
-        return TOKENS[method]
-
-    def trouble(self, trouble: Trouble, operation: Operation) -> None:
-        self.provider.is_down = trouble is Trouble.DOWN
-        if trouble is Trouble.NONE:
-            self.simulator.heal()
-        elif trouble is not Trouble.DOWN:
-            self.simulator.fault(trouble.value, operation.value, seconds=1.0)
-
-    def books(self, payment_id: str) -> Books:
-        """Once what was accepted is decided."""
-        httpx.post(f"{self.simulator.url}/_sim/adyen/settle").raise_for_status()
-        pages = self.simulator.book(payment_id)
-        return Books(
-            sum(page["authorized"] for page in pages),
-            sum(page["captured"] for page in pages),
-            sum(page["refunded"] for page in pages),
-        )
-
-
 @pytest.fixture(scope="module")
 def sim() -> Iterator[Simulator]:
     with simulator(flags=["--adyen-modification-seconds", "600"]) as running:
@@ -106,18 +56,16 @@ def sim() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-async def edge(sim: Simulator) -> AsyncIterator[AdyenEdge]:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        down = provider_at(f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        switch = _Switch(provider_at(sim.url), down)
-        yield AdyenEdge(switch, sim)
-        await switch.close()
-    sim.heal()
+async def edge(sim: Simulator) -> AsyncIterator[SimulatedEdge]:
+    def settle() -> None:
+        httpx.post(f"{sim.url}/_sim/adyen/settle").raise_for_status()
+
+    async with switch(provider_at, sim) as provider:
+        yield SimulatedEdge(provider, sim, TOKENS, LATER, settle)
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-async def test_the_contract(edge: AdyenEdge, case: Case) -> None:
+async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
     """Adyen cannot be asked: every look-up asks for the request again, under the key that Adyen still knows. So what a
     look-up of another provider says, here the repeat says; and it does nothing twice.
     """
@@ -147,7 +95,7 @@ def _never_began(case: Case) -> bool:
 
 
 @pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
-async def test_a_repeat_is_the_same_call(edge: AdyenEdge, trouble: Trouble) -> None:
+async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) -> None:
     """What a crash or a look-up that found nothing does: the same request again, under the same key."""
     request = requests.authorize("adyen_ok", manual=False, provider="adyen")
     edge.trouble(trouble, Operation.AUTHORIZE)
@@ -161,7 +109,7 @@ async def test_a_repeat_is_the_same_call(edge: AdyenEdge, trouble: Trouble) -> N
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def _patiently(edge: AdyenEdge, request: ProviderRequest) -> Answer:
+async def _patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
     """As the worker does: again, while the provider says that the first call is still under way."""
     for _ in range(20):
         answer = await edge.provider.call(request)
@@ -171,7 +119,7 @@ async def _patiently(edge: AdyenEdge, request: ProviderRequest) -> Answer:
     raise AssertionError("still under way")
 
 
-async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: AdyenEdge) -> None:
+async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: SimulatedEdge) -> None:
     request = requests.authorize("adyen_ok", provider="adyen")
     edge.simulator.fault("latency", "authorize", seconds=0.4)
     first = asyncio.create_task(edge.provider.call(request))
@@ -183,7 +131,7 @@ async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: Ad
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: AdyenEdge) -> None:
+async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: SimulatedEdge) -> None:
     """The trap: Adyen forgets the key, and the repeat would be a new charge."""
     request = requests.authorize("adyen_ok", provider="adyen")
     assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
@@ -196,7 +144,7 @@ async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def test_a_final_capture_gives_the_rest_back(edge: AdyenEdge) -> None:
+async def test_a_final_capture_gives_the_rest_back(edge: SimulatedEdge) -> None:
     request = requests.authorize("adyen_ok", 1_000, provider="adyen")
     reference = (await edge.provider.call(request)).provider_reference
     assert reference is not None
@@ -206,21 +154,23 @@ async def test_a_final_capture_gives_the_rest_back(edge: AdyenEdge) -> None:
         assert edge.books(request.payment_id) == Books(1_000, 300), "nothing is left for the second"
 
 
-async def test_wrong_credentials_decline_nobody(edge: AdyenEdge) -> None:
+async def test_wrong_credentials_decline_nobody(edge: SimulatedEdge) -> None:
     stranger = provider_at(edge.simulator.url, "wrong")
     answer = await stranger.call(requests.authorize("adyen_ok", provider="adyen"))
     await stranger.close()
     assert (answer.outcome, answer.reachable) == (Outcome.TEMPORARY_FAILURE, False)
 
 
-async def test_an_unknown_payment_is_refused(edge: AdyenEdge) -> None:
+async def test_an_unknown_payment_is_refused(edge: SimulatedEdge) -> None:
     answer = await edge.provider.call(requests.capture("QFQTPCQ8HXSKGK82", provider="adyen"))
     assert answer.decline is not None
     assert (answer.outcome, answer.decline.code) == (Outcome.DECLINED, "unexpected_state")
 
 
 @pytest.mark.parametrize(("outcome", "comes_to"), [("success", Outcome.APPROVED), ("fail", Outcome.DECLINED)])
-async def test_a_shopper_who_comes_back_decides_the_payment(edge: AdyenEdge, outcome: str, comes_to: Outcome) -> None:
+async def test_a_shopper_who_comes_back_decides_the_payment(
+    edge: SimulatedEdge, outcome: str, comes_to: Outcome
+) -> None:
     request, result = await _returned(edge, outcome)
     question = requests.lookup(request, action_result=result)
     first, again = [await edge.provider.call(question) for _ in range(2)]
@@ -228,7 +178,7 @@ async def test_a_shopper_who_comes_back_decides_the_payment(edge: AdyenEdge, out
     assert edge.books(request.payment_id) == Books(1_050 if outcome == "success" else 0, 0)
 
 
-async def test_another_payments_result_decides_nothing_here(edge: AdyenEdge) -> None:
+async def test_another_payments_result_decides_nothing_here(edge: SimulatedEdge) -> None:
     """A browser may bring what it likes: an approved payment's result must not authorize a dearer one."""
     dear = requests.authorize("adyen_redirect", 99_000, provider="adyen")
     assert (await edge.provider.call(dear)).outcome is Outcome.REQUIRES_ACTION
@@ -238,14 +188,14 @@ async def test_another_payments_result_decides_nothing_here(edge: AdyenEdge) -> 
     assert edge.books(dear.payment_id) == Books()
 
 
-async def test_a_result_that_is_none_decides_nothing(edge: AdyenEdge) -> None:
+async def test_a_result_that_is_none_decides_nothing(edge: SimulatedEdge) -> None:
     request, result = await _returned(edge, "success")
     nonsense = await edge.provider.call(requests.lookup(request, action_result="nonsense"))
     assert (nonsense.outcome, nonsense.decline) == (Outcome.REQUIRES_ACTION, None)
     assert (await edge.provider.call(requests.lookup(request, action_result=result))).outcome is Outcome.APPROVED
 
 
-async def _returned(edge: AdyenEdge, outcome: str) -> tuple[ProviderRequest, str]:
+async def _returned(edge: SimulatedEdge, outcome: str) -> tuple[ProviderRequest, str]:
     """A payment whose shopper did what was asked, and the result that they bring to the return URL."""
     request = requests.authorize("adyen_redirect", provider="adyen")
     action = (await edge.provider.call(request)).next_action

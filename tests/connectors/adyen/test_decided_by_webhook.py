@@ -9,9 +9,9 @@ import pytest
 
 from connectors.adyen import answers
 from connectors.adyen.objects import Modification, Payment
-from connectors.adyen.references import Reference
 from connectors.adyen.webhook import translate
 from connectors.provider import Answer, operation_of, report_of
+from connectors.references import Reference
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.decision import Schedule
 from pipeline.messages import Input

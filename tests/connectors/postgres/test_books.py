@@ -9,6 +9,8 @@ import pytest
 from psycopg import errors
 
 from connectors.postgres import migrate
+from pipeline.domain.accounts import CHART
+from pipeline.messages.journal import Side
 from pipeline.settings import Settings
 
 pytestmark = pytest.mark.stack
@@ -17,6 +19,12 @@ ENTRY = (
     "INSERT INTO ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description,"
     " journal_partition, journal_offset, legs) VALUES (%s, %s, %s, 'acme', now(), 'Test', 0, 0, %s)"
 )
+CORRECTION = (
+    "INSERT INTO ledger.entries (entry_id, fact_id, payment_id, merchant_id, occurred_at, description,"
+    " journal_partition, journal_offset, legs, reverses, reason, operator)"
+    " VALUES (%s, %s, %s, 'acme', now(), 'Test', 0, 0, %s, %s, %s, %s)"
+)
+LEGS = "INSERT INTO ledger.postings VALUES (%s, %s, %s, %s, %s, %s), (%s, %s, %s, %s, %s, %s)"
 LEG = "INSERT INTO ledger.postings VALUES (%s, %s, 'bank:USD', %s, %s, %s)"
 
 
@@ -52,6 +60,50 @@ def test_an_unbalanced_entry_is_refused_at_commit(
     with pytest.raises(errors.CheckViolation):
         post(sink_connection, *legs)
     assert sink_connection.execute("SELECT count(*) FROM ledger.entries").fetchall() == [(0,)]
+
+
+def take_out(connection: psycopg.Connection, kind: str, put_in: int, taken: int) -> None:
+    """A payment that moves into an account of that kind, then out of it."""
+    account, payment = f"{kind}:acme:stripe:USD", uuid4()
+    into = CHART[kind].normal
+    out = Side.CREDIT if into is Side.DEBIT else Side.DEBIT
+    for amount, side, other in ((put_in, into, out), (taken, out, into)):
+        entry = uuid4()
+        with connection.transaction():
+            connection.execute(ENTRY, (entry, uuid4(), payment, 2))
+            connection.execute(
+                LEGS, (entry, 0, account, side, amount, "USD", entry, 1, "bank:USD", other, amount, "USD")
+            )
+
+
+@pytest.mark.parametrize("kind", sorted(CHART))
+def test_no_payment_takes_more_out_than_it_put_in_where_the_chart_says_so(
+    sink_connection: psycopg.Connection, kind: str
+) -> None:
+    """Of the other kinds any sign is legal, and refusing it would stop a payment for nothing."""
+    take_out(sink_connection, kind, 500, 500)
+    if CHART[kind].floor:
+        with pytest.raises(errors.CheckViolation, match=f"takes 1 USD more out of {kind}"):
+            take_out(sink_connection, kind, 500, 501)
+    else:
+        take_out(sink_connection, kind, 500, 501)
+
+
+def test_a_correction_may_go_below_the_floor(sink_connection: psycopg.Connection) -> None:
+    """The hold is reversed although its capture stands: legal, and what follows is judged by the facts alone."""
+    payment, hold = uuid4(), uuid4()
+    account = "holds_receivable:acme:stripe:USD"
+    for entry, side, other, reverses in (
+        (hold, "debit", "credit", None),
+        (uuid4(), "credit", "debit", None),
+        (uuid4(), "credit", "debit", hold),
+    ):
+        why = ("twice", "ann") if reverses else (None, None)
+        with sink_connection.transaction():
+            sink_connection.execute(CORRECTION, (entry, uuid4(), payment, 2, reverses, *why))
+            sink_connection.execute(LEGS, (entry, 0, account, side, 5, "USD", entry, 1, "bank:USD", other, 5, "USD"))
+    balance = sink_connection.execute("SELECT count(*) FROM ledger.postings WHERE account = %s", [account]).fetchone()
+    assert balance == (3,)
 
 
 @pytest.mark.parametrize("amount", [0, -5])
@@ -158,7 +210,7 @@ TABLES = [
     "payments.payments", "payments.operations", "payments.facts", "payments.parked", "payments.conflicts",
     "ledger.entries", "ledger.postings", "ledger.balances", "ledger.trial_balance", "ledger.journal_content",
     "outbox.events", "sink.offsets",
-    "gateway.api_keys", "gateway.requests", "payments.provider_references", "settlement.lines",
+    "gateway.api_keys", "gateway.key_changes", "gateway.requests", "payments.provider_references", "settlement.lines",
     "settlement.explanations", "settlement.reported", "settlement.booked", "settlement.comparisons",
     "settlement.differences", "settlement.payouts",
     "webhooks.endpoints", "webhooks.signing_secrets", "webhooks.active_secrets", "webhooks.events",
@@ -186,6 +238,7 @@ GRANTED = {
         "ledger.entries": "SELECT",
         "ledger.postings": "SELECT",
         "gateway.api_keys": "SELECT INSERT UPDATE",
+        "gateway.key_changes": "SELECT",
         "gateway.requests": "SELECT INSERT UPDATE DELETE",
         "webhooks.endpoints": "SELECT INSERT UPDATE",
         "webhooks.signing_secrets": "SELECT INSERT",

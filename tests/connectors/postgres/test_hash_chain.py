@@ -7,14 +7,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import replace
 
-from connectors.postgres import migrate
+from connectors.postgres import migrate, statements
 from pipeline.domain.hash_chain import origin
 from pipeline.messages.facts import Fact
 from pipeline.settings import Settings
 from tests.connectors.journal import captured, moved
 from tests.connectors.postgres.tables import digest, superuser
+from tests.connectors.postgres.test_settlement import journal
 from tests.connectors.postgres.test_sink import delivered, sink
+from tests.domain.test_settlement import CHARGE, PAYOUT
 from tests.fixtures.stack import Stack
 
 pytestmark = pytest.mark.stack
@@ -98,3 +101,29 @@ def test_books_in_use_are_chained_as_a_replay_would(
             old.cursor().executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})".encode(), rows)
     migrate.upgrade(settings_at_first)
     assert digest(settings_at_first) | {"payments.operations": ""} == digest(books) | {"payments.operations": ""}
+
+
+def test_settlement_lines_in_use_are_chained_as_the_sink_would(
+    settings_at_first: Settings, sink_connection: psycopg.Connection, books: Settings
+) -> None:
+    """The migration, over lines that an earlier version's sink wrote; one of them was explained later."""
+    waiting = replace(CHARGE, payment_id=None)
+    write(books, sink_connection, journal([], [waiting, PAYOUT, CHARGE]), 2)
+    migrate.upgrade(settings_at_first, "0051")
+    columns = {
+        "settlement.lines": statements.LINE_COLUMNS,
+        "settlement.explanations": "explanation_id, line_id, payment_id, payout_id, journal_partition, journal_offset",
+        "ledger.entries": "entry_id, fact_id, payment_id, occurred_at, description, journal_partition, journal_offset,"
+        " legs",
+        "ledger.postings": "entry_id, leg, account, side, amount, currency",
+    }
+    with psycopg.connect(settings_at_first.reveal("postgres_sink_url")) as old:
+        for table, names in columns.items():
+            rows = sink_connection.execute(f"SELECT {names} FROM {table}".encode()).fetchall()
+            marks = ", ".join(["%s"] * len(rows[0]))
+            old.cursor().executemany(f"INSERT INTO {table} ({names}) VALUES ({marks})".encode(), rows)
+    migrate.upgrade(settings_at_first)
+    assert digest(settings_at_first) == digest(books)
+    with psycopg.connect(books.reveal("postgres_reader_url")) as reader:
+        positions = reader.execute("SELECT chain_position FROM settlement.journal_content ORDER BY 1").fetchall()
+    assert positions == [(1,), (2,), (3,)]

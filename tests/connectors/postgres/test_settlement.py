@@ -11,14 +11,14 @@ import pytest
 from msgspec.structs import replace
 
 from pipeline import ids
-from pipeline.domain.postings import journal_record
+from pipeline.domain.postings import entry_of, journal_record
 from pipeline.domain.settlement import LineState, claimed, decide
-from pipeline.messages.facts import Fact, PaymentCaptured
+from pipeline.messages.facts import EntryReversed, Fact, PaymentCaptured
 from pipeline.messages.settlement import LineKind, SettlementJournalRecord, SettlementLine
 from pipeline.settings import Settings
 from tests.connectors.journal import captured, fresh
 from tests.connectors.postgres.test_sink import CODEC, Delivered, sink
-from tests.domain.samples import PAYMENT
+from tests.domain.samples import NOW, PAYMENT
 from tests.domain.test_settlement import CHARGE, PAYOUT, line
 
 pytestmark = pytest.mark.stack
@@ -137,6 +137,21 @@ def test_a_planted_difference_is_named(
     assert verdict in verdicts
     if verdict == "missing_here":
         assert "missing_there" in verdicts
+
+
+def test_a_correction_counts_as_what_it_corrects(
+    books: Settings, sink_connection: psycopg.Connection, reader: psycopg.Connection
+) -> None:
+    facts = captured()
+    entry = entry_of(facts[-1])
+    assert entry is not None
+    reversal = EntryReversed(
+        fact_id=ids.derive("reversal"), payment_id=PAYMENT, merchant_id="acme", sequence=len(facts) + 1,
+        occurred_at=NOW, cause_id="c", operation_id="o", entry_id=entry.entry_id, postings=entry.postings,
+        reason="captured twice", operator="ann",
+    )  # fmt: skip
+    sink(books, sink_connection).write(journal([*facts, reversal], []))
+    assert rows(reader, "SELECT kind, booked, verdict FROM settlement.comparisons") == [("charge", 0, "matched")]
 
 
 def test_references_lead_from_a_providers_name_to_our_payment(

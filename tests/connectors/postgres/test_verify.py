@@ -22,7 +22,7 @@ from connectors.postgres.verify.at import Line, books_at, places, trial_balance
 from connectors.postgres.verify.log import Log, LogError
 from connectors.postgres.verify.rows import snapshot
 from connectors.postgres.verify.run import Report, Verification
-from connectors.postgres.verify.seals import chain_of_rows
+from connectors.postgres.verify.seals import chain_of_rows, line_chain_of_rows
 from connectors.postgres.verify.words import Difference
 from pipeline import ids, topics
 from pipeline.domain.chain import PaymentChain
@@ -190,6 +190,8 @@ def test_books_as_the_sink_writes_them_are_right(written: Written) -> None:
     assert (found.counts.facts, found.counts.payments, found.counts.entries) == (49, 7, 32)
     assert found.balances["provider_receivable:stripe:USD", "USD"] == (7 * 6_000, 7 * 1_500 + 6_000 + 4_000)
     assert found.heads == chains_of_rows(written)
+    assert found.line_heads == line_chains_of_rows(written)
+    assert sum(link.position for link in found.line_heads.values()) == len(LINES)
     assert all(isinstance(link, Link) and link.position for link in found.heads.values())
 
 
@@ -264,6 +266,22 @@ TAMPERINGS = {
         "DELETE FROM settlement.lines WHERE kind = 'payout'",
         ("stripe line txn_payout", "one line", "nothing", "offset"),
     ),
+    "the fees of two settlement lines swapped": (
+        "UPDATE settlement.lines SET fee = 204 - fee, net = gross - 204 + fee WHERE kind = 'charge'",
+        ("stripe line txn_", ": fee", "204"),
+    ),
+    "a settlement line's link": (
+        "UPDATE settlement.lines SET chain_hash = sha256('x') WHERE kind = 'payout'",
+        ("stripe line txn_payout", "of the lines' hash chain", sha256(b"x").hexdigest(), "offset"),
+    ),
+    "what was learned of a settlement line": (
+        "UPDATE settlement.explanations SET payment_id = gen_random_uuid()",
+        ("stripe line txn_waiting", "of the lines' hash chain", PAYMENT),
+    ),
+    "what was learned of a settlement line, gone": (
+        "DELETE FROM settlement.explanations",
+        ("stripe line txn_waiting", "of the lines' hash chain", "offset"),
+    ),
     "a settlement line's entry": (
         "UPDATE ledger.postings SET account = 'bank:EUR' WHERE account LIKE 'payout_in_transit%%'",
         ("stripe line txn_payout", "its journal entry", "payout_in_transit", "bank:EUR"),
@@ -280,6 +298,24 @@ TAMPERINGS = {
     "a payment that is gone": (
         "DELETE FROM payments.payments WHERE payment_id = %(payment)s",
         ("payment", "partially_refunded", "nothing", "7 facts"),
+    ),
+    "an operation's state": (
+        "UPDATE payments.operations SET state = 'rejected' WHERE payment_id = %(payment)s AND kind = 'Capture'",
+        ("operation", ": state", "completed", "rejected"),
+    ),
+    "the kinds of two operations swapped": (
+        "UPDATE payments.operations SET kind = CASE kind WHEN 'Capture' THEN 'Refund' ELSE 'Capture' END"
+        " WHERE payment_id = %(payment)s AND kind IN ('Capture', 'Refund')",
+        ("operation", ": kind", "Capture", "Refund"),
+    ),
+    "an operation that is gone": (
+        "DELETE FROM payments.operations WHERE payment_id = %(payment)s AND kind = 'Refund'",
+        ("operation", "Refund, completed", "nothing"),
+    ),
+    "an operation of nothing": (
+        "INSERT INTO payments.operations (payment_id, operation_id, merchant_id, kind, state, sequence, updated_at)"
+        " VALUES (%(payment)s, 'gift', 'acme', 'Capture', 'completed', 99, now())",
+        ("operation gift", "the log says   nothing", "Capture, completed"),
     ),
     "a payment of nothing": (
         "INSERT INTO payments.payments SELECT gen_random_uuid(), merchant_id, 'captured', amount, currency, provider,"
@@ -311,6 +347,19 @@ def test_the_rows_alone_show_it(shared: Written, tampered: psycopg.Connection, t
         chains_of_rows(shared)
 
 
+LINE_TAMPERINGS = [
+    "a settlement line's fee", "a settlement line's entry", "a settlement line's link",
+    "the fees of two settlement lines swapped", "what was learned of a settlement line",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tampering", LINE_TAMPERINGS)
+def test_the_lines_rows_alone_show_it(shared: Written, tampered: psycopg.Connection, tampering: str) -> None:
+    tampered.execute(TAMPERINGS[tampering][0].encode(), {"payment": PAYMENTS[2]})
+    with pytest.raises(Difference, match=r"line .*hash chain"):
+        line_chains_of_rows(shared)
+
+
 def test_a_chain_that_was_made_anew_over_changed_rows_is_not_the_logs(
     shared: Written, tampered: psycopg.Connection
 ) -> None:
@@ -333,6 +382,12 @@ def chains_of_rows(written: Written) -> dict[int, Link]:
     """The heads, from the rows alone."""
     with snapshot(written.log.settings.reveal("postgres_reader_url")) as books:
         return {partition: chain_of_rows(books, partition) for partition in range(PARTITIONS)}
+
+
+def line_chains_of_rows(written: Written) -> dict[int, Link]:
+    """The heads of the settlement lines, from the rows alone."""
+    with snapshot(written.log.settings.reveal("postgres_reader_url")) as books:
+        return {partition: line_chain_of_rows(books, partition) for partition in range(PARTITIONS)}
 
 
 def test_the_books_as_they_stood(written: Written) -> None:
@@ -399,11 +454,12 @@ def test_postings_that_the_fact_does_not_imply_are_named(written: Written) -> No
     written.events(facts[4])
     right = posted(facts[4])
     assert right.entry is not None
-    legs = [replace(leg, amount=leg.amount + 1) for leg in right.entry.postings]
+    hold, money = right.entry.postings[:2], right.entry.postings[2:]
+    legs = [*hold, *(replace(leg, amount=leg.amount + 1) for leg in money)]
     written.journal(replace(right, entry=replace(right.entry, postings=legs)))
     written.sink()
     text = str(written.difference())
-    assert "leg 0" in text
+    assert "leg 2" in text
     assert "100.00 USD" in text
     assert "100.01 USD" in text
     assert "not what its fact implies" in text

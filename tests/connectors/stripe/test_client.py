@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from connectors.provider import Answer, Provider
-from connectors.stripe.client import HOUR, StripeProvider, Timeouts
+from connectors.stripe.client import HOUR, StripeProvider
+from connectors.transport import Timeouts
 from pipeline import clock
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import DeclineCategory, Outcome

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
 from connectors.provider import Answer
-from connectors.stripe.client import StripeProvider, Timeouts
+from connectors.stripe.client import StripeProvider
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
+from tests.connectors.edges import FAST, SimulatedEdge, switch
 from tests.connectors.simulators import KEY, Simulator, simulator
 
 TOKENS = {
@@ -28,55 +28,6 @@ TOKENS = {
     Method.REFUND_PENDING: "pm_card_pendingRefund",
     Method.REFUND_FAILS: "pm_card_refundFail",
 }
-FAST = Timeouts(connect=1.0, read=0.7, total=1.5)
-
-
-class _Switch:
-    """Stripe, and the same behind a port where nobody listens."""
-
-    name = "stripe"
-
-    def __init__(self, up: StripeProvider, down: StripeProvider) -> None:
-        self.up, self.down, self.is_down = up, down, False
-
-    async def call(self, request: ProviderRequest) -> Answer:
-        return await (self.down if self.is_down else self.up).call(request)
-
-    async def close(self) -> None:
-        await self.up.close()
-        await self.down.close()
-
-
-class StripeEdge:
-    """Stripe's edge over its simulator."""
-
-    later = frozenset[Operation]()
-
-    def __init__(self, provider: _Switch, simulator: Simulator) -> None:
-        self._switch = provider
-        self.simulator = simulator
-
-    @property
-    def provider(self) -> _Switch:
-        return self._switch
-
-    def token(self, method: Method) -> str:
-        return TOKENS[method]
-
-    def trouble(self, trouble: Trouble, operation: Operation) -> None:
-        self.provider.is_down = trouble is Trouble.DOWN
-        if trouble is Trouble.NONE:
-            self.simulator.heal()
-        elif trouble is not Trouble.DOWN:
-            self.simulator.fault(trouble.value, operation.value, seconds=1.0)
-
-    def books(self, payment_id: str) -> Books:
-        pages = self.simulator.book(payment_id)
-        return Books(
-            sum(page["authorized"] for page in pages),
-            sum(page["captured"] for page in pages),
-            sum(page["refunded"] for page in pages),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -85,24 +36,23 @@ def sim() -> Iterator[Simulator]:
         yield running
 
 
+def provider_at(url: str) -> StripeProvider:
+    return StripeProvider(url, KEY, timeouts=FAST)
+
+
 @pytest.fixture
-async def edge(sim: Simulator) -> AsyncIterator[StripeEdge]:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        down = StripeProvider(f"http://127.0.0.1:{nobody.getsockname()[1]}", KEY, timeouts=FAST)
-        switch = _Switch(StripeProvider(sim.url, KEY, timeouts=FAST), down)
-        yield StripeEdge(switch, sim)
-        await switch.close()
-    sim.heal()
+async def edge(sim: Simulator) -> AsyncIterator[SimulatedEdge]:
+    async with switch(provider_at, sim) as provider:
+        yield SimulatedEdge(provider, sim, TOKENS)
 
 
 @pytest.mark.parametrize("case", contract.CASES, ids=lambda case: case.name)
-async def test_the_contract(edge: StripeEdge, case: Case) -> None:
+async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
     contract.check(edge, case, await contract.run(edge, case))
 
 
 @pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
-async def test_a_repeat_is_the_same_call(edge: StripeEdge, trouble: Trouble) -> None:
+async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) -> None:
     """What a crash or a look-up that found nothing does: the same request again, under the same key."""
     request = requests.authorize("pm_card_visa", manual=False)
     edge.trouble(trouble, Operation.AUTHORIZE)
@@ -116,7 +66,7 @@ async def test_a_repeat_is_the_same_call(edge: StripeEdge, trouble: Trouble) -> 
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def _patiently(edge: StripeEdge, request: ProviderRequest) -> Answer:
+async def _patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
     """As the worker does: again, while the provider says that the first call is still under way."""
     for _ in range(20):
         answer = await edge.provider.call(request)
@@ -126,7 +76,7 @@ async def _patiently(edge: StripeEdge, request: ProviderRequest) -> Answer:
     raise AssertionError("still under way")
 
 
-async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: StripeEdge) -> None:
+async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: SimulatedEdge) -> None:
     request = requests.authorize("pm_card_visa")
     edge.simulator.fault("latency", "authorize", seconds=0.4)
     first = asyncio.create_task(edge.provider.call(request))
@@ -138,7 +88,7 @@ async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: St
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: StripeEdge) -> None:
+async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: SimulatedEdge) -> None:
     """The trap: Stripe forgets the key, and the repeat would be a new charge."""
     request = requests.authorize("pm_card_visa")
     assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
@@ -150,7 +100,7 @@ async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge
     assert len(edge.simulator.book(request.payment_id)) == 1
 
 
-async def test_the_saved_500_has_a_way_out(edge: StripeEdge) -> None:
+async def test_the_saved_500_has_a_way_out(edge: SimulatedEdge) -> None:
     request = requests.authorize("pm_card_visa")
     edge.trouble(Trouble.SERVER_ERROR, Operation.AUTHORIZE)
     assert (await edge.provider.call(request)).outcome is Outcome.UNKNOWN
@@ -159,7 +109,7 @@ async def test_the_saved_500_has_a_way_out(edge: StripeEdge) -> None:
     assert edge.books(request.payment_id) == Books()
 
 
-async def test_a_saved_500_of_a_charge_that_was_made_is_that_charge(edge: StripeEdge) -> None:
+async def test_a_saved_500_of_a_charge_that_was_made_is_that_charge(edge: SimulatedEdge) -> None:
     request = requests.authorize("pm_card_visa", manual=False)
     edge.trouble(Trouble.SERVER_ERROR_AFTER, Operation.AUTHORIZE)
     assert (await edge.provider.call(request)).outcome is Outcome.UNKNOWN
@@ -168,7 +118,7 @@ async def test_a_saved_500_of_a_charge_that_was_made_is_that_charge(edge: Stripe
     assert edge.books(request.payment_id) == Books(1_050, 1_050)
 
 
-async def test_several_captures_then_a_void_of_the_rest(edge: StripeEdge) -> None:
+async def test_several_captures_then_a_void_of_the_rest(edge: SimulatedEdge) -> None:
     request = requests.authorize("pm_card_visa", 1_000)
     reference = (await edge.provider.call(request)).provider_reference
     assert reference is not None
@@ -186,7 +136,7 @@ async def test_several_captures_then_a_void_of_the_rest(edge: StripeEdge) -> Non
     assert edge.books(request.payment_id) == Books(1_000, 600)
 
 
-async def test_a_refund_that_is_decided_later(edge: StripeEdge) -> None:
+async def test_a_refund_that_is_decided_later(edge: SimulatedEdge) -> None:
     request = requests.authorize("pm_card_pendingRefund", manual=False)
     reference = (await edge.provider.call(request)).provider_reference
     assert reference is not None
@@ -202,7 +152,7 @@ async def test_a_refund_that_is_decided_later(edge: StripeEdge) -> None:
 
 
 @pytest.mark.parametrize(("back", "expected"), [("success", Outcome.APPROVED), ("fail", Outcome.DECLINED)])
-async def test_authentication_ends_either_way(edge: StripeEdge, back: str, expected: Outcome) -> None:
+async def test_authentication_ends_either_way(edge: SimulatedEdge, back: str, expected: Outcome) -> None:
     request = requests.authorize("pm_card_threeDSecure2Required")
     asked = await edge.provider.call(request)
     assert asked.next_action is not None
@@ -211,7 +161,7 @@ async def test_authentication_ends_either_way(edge: StripeEdge, back: str, expec
     assert found.outcome is expected
 
 
-async def test_wrong_credentials_decline_nobody(edge: StripeEdge) -> None:
+async def test_wrong_credentials_decline_nobody(edge: SimulatedEdge) -> None:
     stranger = StripeProvider(edge.simulator.url, "sk_test_wrong")
     answer = await stranger.call(requests.authorize("pm_card_visa"))
     await stranger.close()

@@ -1,13 +1,13 @@
-"""The one field of ours that comes back: Adyen's `reference`, which webhooks call `merchantReference`.
+"""What we write into a provider's field for our own reference, so that its webhooks and reports name our operation.
 
-It is in every standard webhook, and it is signed, which `additionalData` (where metadata comes back) is not. A
-modification's webhook has the modification's own reference, or the payment's where it has none: made in the Customer
-Area, or by Adyen itself. So each reference names the payment as well as the operation:
+Each reference names the payment as well as the operation, for an event may be about the payment only, or about an
+operation that we did not ask for:
 
-    <payment id>_<a | c | v | r>_<attempt, capture, void or refund id>       75 of at most 80 characters
+    <payment id>_<a | c | v | r>_<attempt, capture, void or refund id>       75 characters
 
 The letter says which operation it was made for: the webhook of a refund that carries an authorization's reference is a
-refund that we did not ask for.
+refund that we did not ask for. Adyen calls the field `reference` (at most 80 characters, signed, unlike metadata),
+PayPal `custom_id` and `invoice_id` (at most 127).
 """
 
 from __future__ import annotations
