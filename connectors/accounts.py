@@ -2,7 +2,7 @@
 
 The file names credentials and holds none: each secret is a reference, `env:NAME` or `file:/path`, read once at start.
 An account is the settings with its own fields in the place of the provider's; no secret of the settings' own account
-becomes another's.
+becomes another's, nor does the name that goes with one.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ def _settings(name: str, provider: str, given: Mapping[str, Any], settings: Sett
     fields = type(settings).model_fields
     own = {key for key in fields if key.startswith(f"{provider}_")}
     secret = {key for key in own if fields[key].annotation is SecretStr}
-    changes: dict[str, Any] = {key: fields[key].default for key in secret}
+    names = {f"{provider}_webhook_{part}" for part in ("ids", "username")} & own
+    changes: dict[str, Any] = {key: fields[key].default for key in secret | names}
     for short, value in given.items():
         key = f"{provider}_{short}"
         if key not in own:

@@ -186,3 +186,12 @@ async def test_an_accounts_webhooks_are_verified_with_its_own_secrets(settings: 
     with pytest.raises(WebhookRefused) as caught:
         await others.verify(raw, {}, 0)
     assert caught.value.reason == "not_configured"
+
+
+def test_paypals_webhook_id_is_not_inherited_either(settings: Settings) -> None:
+    """It is what PayPal signs for: with the default's, the default's deliveries would pass for the account's."""
+    text = '[[accounts]]\nname = "p"\nprovider = "paypal"\nmerchants = ["acme"]\nclient_id = "id"\n'
+    default = settings.model_copy(update={"paypal_webhook_ids": "WH-default"})
+    (account,) = load(written(default, text + 'client_secret = "env:ACME_ADYEN_KEY"\n'))
+    assert account.settings.paypal_webhook_ids == ""
+    assert (account.settings.paypal_client_id, account.settings.reveal("paypal_client_secret")) == ("id", SECRET)
