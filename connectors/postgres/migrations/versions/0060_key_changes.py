@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0060"
-down_revision = "0052"
+down_revision = "0051"
 
 SCRIPT = """
 CREATE TABLE gateway.key_changes (
