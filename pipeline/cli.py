@@ -28,6 +28,7 @@ from pipeline.review_cli import app as review_app
 from pipeline.run import PROCESSES
 from pipeline.settings import home
 from pipeline.stack.cli import app as stack_app
+from pipeline.unmatched_cli import app as unmatched_app
 from pipeline.whatif_cli import whatif
 from topologies.timers_cli import timers
 
@@ -45,6 +46,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(verify_app)
 app.add_typer(review_app, name="review")
+app.add_typer(unmatched_app, name="unmatched")
 app.add_typer(declines_app, name="declines")
 app.add_typer(clock_app, name="clock")
 for command in (explain, whatif, timers):

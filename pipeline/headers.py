@@ -13,7 +13,7 @@ from pipeline.messages.clearing import LedgerAlert, LedgerBalance
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.requests import ProviderRequest
-from pipeline.messages.routing import ReferenceLearned, UnmatchedEvent, UnroutedEvent
+from pipeline.messages.routing import ReferenceLearned, UnmatchedEvent, UnmatchedResolved, UnroutedEvent
 from pipeline.messages.settlement import SettlementJournalRecord, SettlementLine
 from pipeline.messages.timers import Timer
 
@@ -54,7 +54,7 @@ def key_of(record: Record) -> bytes:
     return identity(record)[1].encode()
 
 
-def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911 - one line a kind
+def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911, PLR0912 - one line a kind
     """A record's id, its key, and its time in milliseconds. Raises TypeError for one that is not the pipeline's."""
     match record:
         case Input():
@@ -82,4 +82,6 @@ def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911 - one lin
             return record.event_id, record.reference, record.received_at
         case UnmatchedEvent():
             return record.event_id, record.reference, record.listed_at
+        case UnmatchedResolved():
+            return ids.derive("resolved", record.reference, record.event_id), record.reference, record.resolved_at
     raise TypeError(f"{type(record).__name__} has no CloudEvents identity")

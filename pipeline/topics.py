@@ -89,8 +89,8 @@ def _flow() -> list[Topic]:
         Topic(AUTHORIZATIONS, 7 * DAY, ("authorization",), ("capture",)),
         Topic(EVENTS, FOREVER, ("capture",), ("retry", "ledger", "routing")),
         Topic(JOURNAL, FOREVER, ("ledger", "settlement"), ("sink", "clearing")),
-        Topic(UNROUTED, FOREVER, ("gateway", "routing", "relay"), ("routing",)),
-        Topic(UNMATCHED, 90 * DAY, ("routing",), ("operators",), partitions=1),
+        Topic(UNROUTED, FOREVER, ("gateway", "routing", "relay", "operators"), ("routing", "operators")),
+        Topic(UNMATCHED, 90 * DAY, ("routing", "operators"), ("operators",), partitions=1),
     ]
 
 

@@ -47,4 +47,14 @@ class UnmatchedEvent(RoutingRecord, frozen=True, kw_only=True):
     listed_at: Millis
 
 
-ROUTING: tuple[type[RoutingRecord], ...] = (ReferenceLearned, UnroutedEvent, UnmatchedEvent)
+class UnmatchedResolved(RoutingRecord, frozen=True, kw_only=True):
+    """A person looked into an event that found no payment: it needs nobody any more."""
+
+    provider: str
+    event_id: str
+    resolved_at: Millis
+    operator: Annotated[str, msgspec.Meta(description="who looked")]
+    reason: Annotated[str, msgspec.Meta(description="what they found")]
+
+
+ROUTING: tuple[type[RoutingRecord], ...] = (ReferenceLearned, UnroutedEvent, UnmatchedEvent, UnmatchedResolved)

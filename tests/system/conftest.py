@@ -75,7 +75,7 @@ class System:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `payments ...`."""
-        environment = {**os.environ, "PAYMENTS_HOME": str(self.home)}
+        environment = {**os.environ, "PAYMENTS_HOME": str(self.home), "COLUMNS": "200"}
         return subprocess.run(
             [sys.executable, "-m", "pipeline.cli", *arguments],
             cwd=PROJECT,

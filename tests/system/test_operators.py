@@ -8,15 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from connectors.provider import UnroutedReason
 from pipeline import clock, ids, topics
 from pipeline.codec import Codec, Registry
 from pipeline.headers import headers_of
 from pipeline.kafka import producer_config
+from pipeline.messages import Record
 from pipeline.messages.inputs import TimerFired
+from pipeline.messages.routing import UnroutedEvent
 from pipeline.messages.values import Operation, TimerKind
 from pipeline.settings import PROJECT
 from tests.system.conftest import System, until
@@ -177,6 +181,50 @@ def test_an_unknown_code_is_listed(system: System) -> None:
     assert "hard" in payments(system, "declines", "show", "stripe", "generic_decline", "--network", "57")
 
 
+def test_an_event_that_fits_nothing_is_listed_until_somebody_has_looked(system: System) -> None:
+    """Its hour has passed, and nobody knows the payment that it names."""
+    event_id, reference, now = f"evt_{uuid4().hex}", f"stripe:pi_{uuid4().hex}", clock.now()
+    event = UnroutedEvent(
+        reference=reference,
+        provider="stripe",
+        event_id=event_id,
+        event_type="charge.dispute.created",
+        reason=UnroutedReason.UNKNOWN_PAYMENT,
+        received_at=now,
+        body=b"{}",
+    )
+    due = TimerFired(
+        payment_id=reference,
+        occurred_at=now,
+        timer_id=ids.timer_id(reference, TimerKind.UNROUTED, event_id, 1),
+        kind=TimerKind.UNROUTED,
+        subject_id=event_id,
+        operation=Operation.AUTHORIZE,
+        generation=1,
+        due_at=now,
+    )
+    produce(system, topics.UNROUTED, reference, event)
+    produce(system, topics.UNROUTED, reference, due)
+    until(lambda: event_id in system.run("unmatched", "list").stdout, "the event is listed")
+    assert "charge.dispute.created" in payments(system, "unmatched", "types")
+    assert "1 sent" in payments(system, "unmatched", "replay", event_id)
+    assert "no such event" in payments(system, "unmatched", "replay", "evt_nobody", code=1)
+    assert "name one" in payments(system, "unmatched", "replay", code=1)
+    resolve = ("unmatched", "resolve", event_id, "--reason", "another shop's", "--operator", "ada")
+    assert "resolved" in payments(system, *resolve)
+    assert event_id not in system.run("unmatched", "list").stdout
+    assert "resolved by ada" in system.run("unmatched", "list", "--all").stdout
+    assert "needs nobody" in payments(system, *resolve, code=1)
+
+
+def produce(system: System, topic: str, key: str, record: Record) -> None:
+    """A record as a process of the pipeline would write it."""
+    producer = Producer(producer_config(system.settings, "test"))
+    value = Codec(Registry(system.settings.registry_url)).encode(record)
+    producer.produce(topic, key=key, value=value, headers=headers_of(record, "test"))
+    assert producer.flush(30) == 0
+
+
 def fire(system: System, payment: str, subject: str, generation: int) -> None:
     """A recovery timer falls due before its time."""
     timer = TimerFired(
@@ -189,10 +237,7 @@ def fire(system: System, payment: str, subject: str, generation: int) -> None:
         generation=generation,
         due_at=clock.now(),
     )
-    producer = Producer(producer_config(system.settings, "test"))
-    value = Codec(Registry(system.settings.registry_url)).encode(timer)
-    producer.produce(topics.INTAKE, key=payment, value=value, headers=headers_of(timer, "test"))
-    assert producer.flush(30) == 0
+    produce(system, topics.INTAKE, payment, timer)
 
 
 def test_an_operator_resolves_what_nobody_could_find_out(system: System) -> None:
