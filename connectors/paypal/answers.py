@@ -96,8 +96,22 @@ def of_order(order: Order) -> Answer:
     movements = order.payments.captures if captures else order.payments.authorizations
     if movements:
         status = Operation.CAPTURE if captures else Operation.AUTHORIZE
-        return _of(movements[-1], status, Operation.AUTHORIZE, order.id)
+        answer = _of(movements[-1], status, Operation.AUTHORIZE, order.id)
+        return _advised(answer, movements[-1], order.brand)
     return _unpaid(order)
+
+
+def _advised(answer: Answer, movement: Movement, brand: str) -> Answer:
+    """An advice code is another word in each card network: Visa's 02 stops this payment, Mastercard's puts it off.
+    Source: developer.paypal.com/docs/checkout/advanced/customize/handle-processor-errors, payment advice codes.
+    """
+    code = movement.processor_response.payment_advice_code
+    if answer.decline is None or not (code and brand):
+        return answer
+    decline = DECLINES.decline(
+        answer.decline.raw_code, advice=f"{brand}_{code}", network_advice_code=code, otherwise="authorization_failed"
+    )
+    return msgspec.structs.replace(answer, decline=decline)
 
 
 def _unpaid(order: Order) -> Answer:

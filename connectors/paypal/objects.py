@@ -78,10 +78,21 @@ class PurchaseUnit(msgspec.Struct, frozen=True):
     payments: Payments = Payments()
 
 
+class Card(msgspec.Struct, frozen=True):
+    brand: str = ""
+
+
+class PaymentSource(msgspec.Struct, frozen=True):
+    """What an order was paid with; only a card has a brand."""
+
+    card: Card | None = None
+
+
 class Order(msgspec.Struct, frozen=True):
     """An order with one purchase unit, as we make them."""
 
     id: str
+    payment_source: PaymentSource | None = None
     status: str = ""
     intent: str = ""
     purchase_units: list[PurchaseUnit] = []
@@ -91,6 +102,12 @@ class Order(msgspec.Struct, frozen=True):
     def payments(self) -> Payments:
         """What was authorized, captured and refunded of it."""
         return self.purchase_units[0].payments if self.purchase_units else Payments()
+
+    @property
+    def brand(self) -> str:
+        """The card network's name, such as VISA; empty for what is no card."""
+        card = self.payment_source.card if self.payment_source else None
+        return card.brand if card else ""
 
     @property
     def action_url(self) -> str | None:

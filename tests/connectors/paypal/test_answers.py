@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.paypal import answers
-from connectors.paypal.objects import Movement, Order, parse
+from connectors.paypal.objects import Card, Movement, Order, PaymentSource, parse
 from connectors.transport import Reply
 from pipeline.messages.values import DeclineCategory, Operation, Outcome
 
@@ -97,6 +98,25 @@ def test_the_processor_says_why() -> None:
     assert answer.decline is not None
     assert (answer.decline.raw_code, answer.decline.network_advice_code) == ("5120", "02")
     assert answer.decline.code == "insufficient_funds"
+
+
+@pytest.mark.parametrize(
+    ("brand", "advice", "category"),
+    [
+        ("VISA", "02", DeclineCategory.HARD),
+        ("MASTERCARD", "02", DeclineCategory.SOFT),
+        ("MASTERCARD", "03", DeclineCategory.HARD),
+        ("", "02", DeclineCategory.SOFT),
+    ],
+)
+def test_a_networks_advice_is_read_in_its_own_words(brand: str, advice: str, category: DeclineCategory) -> None:
+    """Visa's 02: the cardholder stopped this payment. Mastercard's: later."""
+    said = {"response_code": "5120", "payment_advice_code": advice}
+    declined = order("CREATED", authorizations=[movement("DENIED", processor_response=said)])
+    paid_with = PaymentSource(card=Card(brand=brand))
+    answer = answers.of_order(msgspec.structs.replace(declined, payment_source=paid_with))
+    assert answer.decline is not None
+    assert (answer.decline.category, answer.decline.code) == (category, "insufficient_funds")
 
 
 def test_the_status_says_why_where_the_processor_approved() -> None:
