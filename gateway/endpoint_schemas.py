@@ -8,9 +8,17 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, WithJsonSchema
 
 from gateway.schemas import Given, Taken, Time
-from pipeline.domain.deliveries import EVENT_TYPES, EVERY_EVENT, PING, AttemptError, DeliveryStatus, DisabledReason
+from pipeline.domain.deliveries import (
+    ALERT_TYPES,
+    EVENT_TYPES,
+    EVERY_EVENT,
+    PING,
+    AttemptError,
+    DeliveryStatus,
+    DisabledReason,
+)
 
-CHOICES: Final = (EVERY_EVENT, *EVENT_TYPES)
+CHOICES: Final = (EVERY_EVENT, *EVENT_TYPES, *ALERT_TYPES)
 
 
 def _choice(text: str) -> str:
@@ -27,7 +35,11 @@ Url = Annotated[
 EventType = Annotated[str, AfterValidator(_choice), WithJsonSchema({"type": "string", "enum": list(CHOICES)})]
 EventTypes = Annotated[
     list[EventType],
-    Field(min_length=1, max_length=len(CHOICES), description=f"`{EVERY_EVENT}` is every type, later ones too."),
+    Field(
+        min_length=1,
+        max_length=len(CHOICES),
+        description=f"`{EVERY_EVENT}` is every `payments.` type, later ones too.",
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ answer that is kept for repeats has no secret; it is unsealed anew for each.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any, Final
 from uuid import UUID
 
@@ -26,7 +26,7 @@ from gateway.problems import FieldError, Problem
 from gateway.services import Services, authenticated, json_body, services_of, validated
 from pipeline import clock, ids, views
 from pipeline.domain import signing
-from pipeline.domain.deliveries import EVENT_TYPES, PING, DeliveryStatus
+from pipeline.domain.deliveries import ALERT_TYPES, EVENT_TYPES, OPERATOR, PING, DeliveryStatus
 from pipeline.sealing import SealError
 
 ENDPOINTS: Final = "/api/v1/webhook-endpoints"
@@ -38,6 +38,7 @@ async def create(request: Request) -> Response:
     services, once = await _begin(request)
     taken = validated(CreateEndpointIn, once.body)
     _check_url(services, taken.url)
+    _check_types(once.key.merchant_id, taken.event_types)
     place = Place(once.key.merchant_id, ids.webhook_endpoint_id(once.key.merchant_id, once.key.command_id))
 
     async def work() -> Answer:
@@ -68,6 +69,7 @@ async def update(request: Request) -> Response:
     taken = validated(UpdateEndpointIn, await json_body(request))
     if taken.url is not None:
         _check_url(services, taken.url)
+    _check_types(place.merchant_id, taken.event_types or ())
     endpoint = await services.endpoints.update(place, taken.url, taken.event_types, taken.enabled)
     if endpoint is None:
         raise Problem(problems.NOT_FOUND)
@@ -168,7 +170,7 @@ async def deliveries(request: Request) -> Response:
 
 _PARAMETERS: Final[dict[str, Callable[[str], Any]]] = {
     "status": query.one_of(*DeliveryStatus),
-    "event_type": query.one_of(*EVENT_TYPES, PING),
+    "event_type": query.one_of(*EVENT_TYPES, *ALERT_TYPES, PING),
     "cursor": query.position,
     "limit": query.limit,
 }
@@ -266,6 +268,13 @@ def _uuid(request: Request, name: str) -> str:
     if text != canonical_text:
         raise Problem(problems.NOT_FOUND)
     return text
+
+
+def _check_types(merchant_id: str, chosen: Collection[str]) -> None:
+    """What concerns no merchant is the operator's. Raises Problem."""
+    if merchant_id != OPERATOR and not set(ALERT_TYPES).isdisjoint(chosen):
+        words = f"{', '.join(ALERT_TYPES)} are for the merchant {OPERATOR!r} only"
+        raise problems.invalid([FieldError("event_types", "not_allowed", words)])
 
 
 def _check_url(services: Services, url: str) -> None:

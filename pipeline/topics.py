@@ -98,7 +98,7 @@ def _settlement() -> list[Topic]:
     return [
         Topic(SETTLEMENT_LINES, FOREVER, ("reconcile",), ("settlement",)),
         Topic(BALANCES, FOREVER, ("clearing",), ("consumers",), partitions=1, compacted=True),
-        Topic(ALERTS, 30 * DAY, ("clearing",), ("consumers",), partitions=1),
+        Topic(ALERTS, 30 * DAY, ("clearing",), ("consumers", "webhooks"), partitions=1),
     ]
 
 
@@ -120,7 +120,7 @@ def _public() -> list[Topic]:
 
 def _dead_letters() -> list[Topic]:
     read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, UNROUTED, *map(requests, PROVIDERS), *map(tier, TIERS)]
-    read += [SETTLEMENT_LINES]
+    read += [SETTLEMENT_LINES, ALERTS]
     read += PublicTopic
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 

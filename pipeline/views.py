@@ -9,6 +9,7 @@ import msgspec
 
 from pipeline import money
 from pipeline.domain.projection import PaymentStatus, PaymentView, RetryView
+from pipeline.messages.clearing import LedgerAlert
 from pipeline.messages.commands import CreateIntent
 
 Json = dict[str, Any]
@@ -70,6 +71,37 @@ def accepted(command: CreateIntent) -> Json:
 def time(millis: int) -> str:
     """RFC 3339, UTC, milliseconds."""
     return datetime.fromtimestamp(millis / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def alert(found: LedgerAlert) -> Json:
+    """An alert of the clearing monitor, with the entries that the oldest open items are made of."""
+
+    def amount(minor: int) -> str:
+        return money.decimal(minor, found.currency)
+
+    return {
+        "alert_id": found.alert_id,
+        "account_id": found.account,
+        "currency": found.currency,
+        "state": found.state.value,
+        "balance": amount(found.balance),
+        "overdue": amount(found.overdue),
+        "overdue_items": found.overdue_items,
+        "oldest_at": None if found.oldest_at is None else time(found.oldest_at),
+        "limit_amount": amount(found.limit_amount),
+        "limit_seconds": found.limit_age // 1000,
+        "raised_at": time(found.raised_at),
+        "entries": [
+            {
+                "entry_id": entry.entry_id,
+                "item": entry.item,
+                "description": entry.description,
+                "amount": amount(entry.amount),
+                "occurred_at": time(entry.occurred_at),
+            }
+            for entry in found.entries
+        ],
+    }
 
 
 def _dispute(dispute: Json, currency: str) -> Json:

@@ -1,4 +1,4 @@
-"""payments.* → deliveries: each public event once for each endpoint of its merchant that chose its type.
+"""payments.*, ledger.alerts → deliveries: each event once for each endpoint of its merchant that chose its type.
 
 Deliveries and the consumer's offsets are written in one Postgres transaction, under a fence: an instance that lost its
 partition writes nothing. A delivery's id derives from endpoint and event, so that reading a topic again makes no
@@ -24,8 +24,9 @@ from connectors.postgres.sink import FencedError
 from connectors.webhooks import metrics
 from pipeline import clock, ids, topics, views
 from pipeline.codec import Codec, CodecError
-from pipeline.domain.deliveries import EVENT_TYPES, Subscription, subscribed
+from pipeline.domain.deliveries import ALERT_TYPES, EVENT_TYPES, Announced, Subscription, announced, subscribed
 from pipeline.headers import trace_of
+from pipeline.messages.clearing import LedgerAlert
 from pipeline.messages.public import PaymentEvent
 from pipeline.topics import PublicTopic
 from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
@@ -39,6 +40,7 @@ REPORT_EVERY: Final = 5.0
 _DAY: Final = 86_400_000
 _BROKER_SECONDS: Final = 30.0
 
+SOURCES: Final = (*(topic.value for topic in PublicTopic), topics.ALERTS)
 Place = tuple[str, int]
 """A topic and a partition."""
 
@@ -64,8 +66,7 @@ class FanOut:
         """Queue deliveries until told to stop. Raises FencedError, and whatever Kafka or Postgres raise: the next
         process goes on from `webhooks.offsets`.
         """
-        names = [topic.value for topic in PublicTopic]
-        self.consumer.subscribe(names, on_assign=self.assigned, on_revoke=self.revoked)
+        self.consumer.subscribe(list(SOURCES), on_assign=self.assigned, on_revoke=self.revoked)
         while not self.stopping:
             messages = self._poll()
             if messages:
@@ -132,13 +133,13 @@ class FanOut:
         arrived = [(message, event) for message in messages if (event := self._event(message))]
         chosen = self._subscribers(event for _, event in arrived)
         wanted = [(message, event) for message, event in arrived if chosen.get(event.event_id)]
-        payments = self._payments(event.payment_id for _, event in wanted)
+        payments = self._payments(event.payment_id for _, event in wanted if event.payment_id)
         rows: list[tuple[Any, ...]] = []
         for message, event in wanted:
-            body = self._body(message, event, payments.get(event.payment_id))
+            body = self._body(message, event, payments.get(event.payment_id or ""))
             if body is not None:
                 at = datetime.fromtimestamp(event.occurred_at / 1000, UTC)
-                rows.append((event.event_id, event.payment.merchant_id, event.type, event.payment_id, at, body))
+                rows.append((event.event_id, event.merchant_id, event.type, event.payment_id, at, body))
         return self._insert(rows, chosen)
 
     def _insert(self, rows: Sequence[tuple[Any, ...]], chosen: dict[str, list[str]]) -> int:
@@ -153,7 +154,7 @@ class FanOut:
             metrics.QUEUED.labels(event_type).inc()
         return len(made)
 
-    def _event(self, message: Message) -> PaymentEvent | None:
+    def _event(self, message: Message) -> Announced | None:
         """The event in a record; None for one that is dead-lettered or past its time."""
         try:
             event = _checked(self.codec, message)
@@ -167,11 +168,11 @@ class FanOut:
             return None
         return event
 
-    def _subscribers(self, events: Iterable[PaymentEvent]) -> dict[str, list[str]]:
+    def _subscribers(self, events: Iterable[Announced]) -> dict[str, list[str]]:
         """The endpoints of each event, by its id."""
-        of_merchant: dict[str, list[PaymentEvent]] = defaultdict(list)
+        of_merchant: dict[str, list[Announced]] = defaultdict(list)
         for event in events:
-            of_merchant[event.payment.merchant_id].append(event)
+            of_merchant[event.merchant_id].append(event)
         chosen: dict[str, list[str]] = defaultdict(list)
         for row in self.connection.execute(_SUBSCRIPTIONS, [list(of_merchant)]) if of_merchant else ():
             subscription = Subscription(str(row[0]), row[1], row[2], round(row[3].timestamp() * 1000))
@@ -185,13 +186,11 @@ class FanOut:
         rows = self.connection.execute(_PAYMENTS, [asked]) if asked else ()
         return {str(payment_id): text.encode() for payment_id, text in rows}
 
-    def _body(self, message: Message, event: PaymentEvent, view: bytes | None) -> bytes | None:
+    def _body(self, message: Message, event: Announced, view: bytes | None) -> bytes | None:
         """What is sent, and signed as it stands; None if it cannot be made."""
         try:
-            if view is None:
-                raise Unusable("payment_missing", "the event's payment is not in the books")
-            shown = {"type": event.type, "timestamp": views.time(event.occurred_at), "data": _shown(view)}
-            return orjson.dumps(shown)
+            data = _shown(view) if event.alert is None else views.alert(event.alert)
+            return orjson.dumps({"type": event.type, "timestamp": views.time(event.occurred_at), "data": data})
         except Unusable as finding:
             self._bury(message, finding)
             return None
@@ -230,18 +229,20 @@ def _place(message: Message) -> Place:
     return message.topic(), message.partition()
 
 
-def _checked(codec: Codec, message: Message) -> PaymentEvent:
-    """The event in a record of a public topic. Raises Unusable for whatever Postgres could not hold, too."""
+def _checked(codec: Codec, message: Message) -> Announced:
+    """The event in a record. Raises Unusable for whatever Postgres could not hold, too."""
     try:
-        event = codec.decode(message.value())
+        record = codec.decode(message.value())
     except CodecError as error:
         raise Unusable("undecodable", str(error)) from error
-    if not isinstance(event, PaymentEvent):
-        raise Unusable("undecodable", f"{type(event).__name__} is no public event")
-    for text in (event.event_id, event.payment_id):
+    if not isinstance(record, PaymentEvent | LedgerAlert):
+        raise Unusable("undecodable", f"{type(record).__name__} is no event")
+    event = announced(record)
+    for text in filter(None, (event.event_id, event.payment_id)):
         if not _is_uuid(text):
             raise Unusable("invalid", "an id is no UUID")
-    if event.type not in EVENT_TYPES or "\x00" in event.payment.merchant_id or not 0 <= event.occurred_at < 2**42:
+    known = event.type in {*EVENT_TYPES, *ALERT_TYPES}
+    if not known or "\x00" in event.merchant_id or not 0 <= event.occurred_at < 2**42:
         raise Unusable("invalid", "type, merchant or time is out of range")
     return event
 
@@ -253,8 +254,10 @@ def _is_uuid(text: str) -> bool:
         return False
 
 
-def _shown(view: bytes) -> dict[str, Any]:
-    """The payment as the API shows it. Raises Unusable for a view that this version cannot render."""
+def _shown(view: bytes | None) -> dict[str, Any]:
+    """The payment as the API shows it. Raises Unusable for one that is not there, or that cannot be rendered."""
+    if view is None:
+        raise Unusable("payment_missing", "the event's payment is not in the books")
     try:
         return views.intent(orjson.loads(view))
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:

@@ -16,17 +16,17 @@ from confluent_kafka import Consumer, Producer
 from connectors.webhooks import metrics
 from connectors.webhooks.addresses import Guard
 from connectors.webhooks.deliverer import Deliverer
-from connectors.webhooks.fan_out import STAGE, FanOut
+from connectors.webhooks.fan_out import SOURCES, STAGE, FanOut
 from connectors.webhooks.sender import Sender
 from connectors.webhooks.store import Store
 from pipeline import admin, topics
 from pipeline.codec import Codec, Registry
 from pipeline.kafka import consumer_config, producer_config
+from pipeline.messages.clearing import LedgerAlert
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.public import PaymentEvent
 from pipeline.sealing import Sealer, SealError
 from pipeline.settings import Settings
-from pipeline.topics import PublicTopic
 from topologies.metrics import serve
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ PRUNE_SECONDS: Final = 600.0
 
 def run(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    admin.require_topics(settings, [name for topic in PublicTopic for name in (topic, topics.dlq(topic))])
+    admin.require_topics(settings, [name for topic in SOURCES for name in (topic, topics.dlq(topic))])
     serve(settings)
     uvloop.run(_run(settings))
 
@@ -59,7 +59,7 @@ async def _run(settings: Settings) -> None:
             fan_out = FanOut(
                 consumer,
                 connection,
-                Codec(Registry(settings.registry_url)).require(PaymentEvent, DeadLetter),
+                Codec(Registry(settings.registry_url)).require(PaymentEvent, LedgerAlert, DeadLetter),
                 Producer(producer_config(settings, client)),
                 _waker(deliverer),
                 settings.webhook_keep_days,

@@ -12,6 +12,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Final
 
+from pipeline import ids
+from pipeline.messages.clearing import AlertState, LedgerAlert
 from pipeline.messages.public import PaymentEvent
 from pipeline.topics import PublicTopic
 
@@ -19,6 +21,10 @@ EVERY_EVENT: Final = "*"
 PING: Final = "webhooks.ping"
 """The event of `POST …/test`. It goes to the one endpoint that asked, whatever types that has chosen."""
 EVENT_TYPES: Final = tuple(topic.value for topic in PublicTopic)
+OPERATOR: Final = "operator"
+"""The merchant whose endpoints are the operator's own: they get what concerns no merchant."""
+ALERT_TYPES: Final = tuple(f"ledger.alert.{state}" for state in AlertState)
+"""Of `ledger.alerts`, for the operator's endpoints that name them: `*` is payments only."""
 
 _MINUTE: Final = 60.0
 _HOUR: Final = 3_600.0
@@ -132,12 +138,33 @@ class Subscription:
     created_at: int
 
 
-def subscribed(subscription: Subscription, event: PaymentEvent) -> bool:
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What an endpoint may want to hear of. `occurred_at` in milliseconds since 1970."""
+
+    event_id: str
+    type: str
+    merchant_id: str
+    occurred_at: int
+    payment_id: str | None = None
+    alert: LedgerAlert | None = None
+
+
+def announced(record: PaymentEvent | LedgerAlert) -> Announced:
+    """A public event, or an alert of the clearing monitor, which is the operator's."""
+    if isinstance(record, PaymentEvent):
+        merchant = record.payment.merchant_id
+        return Announced(record.event_id, record.type, merchant, record.occurred_at, record.payment_id)
+    event_id = ids.derive(record.alert_id, record.state, record.at)
+    return Announced(event_id, f"ledger.alert.{record.state}", OPERATOR, record.at, alert=record)
+
+
+def subscribed(subscription: Subscription, event: Announced) -> bool:
     """Whether an endpoint gets an event: its merchant's, of a type it chose, and not from before it was there, which a
     replay of the topic would bring.
     """
     return (
-        subscription.merchant_id == event.payment.merchant_id
+        subscription.merchant_id == event.merchant_id
         and wants(subscription.event_types, event.type)
         and event.occurred_at >= subscription.created_at - CLOCK_SKEW
     )

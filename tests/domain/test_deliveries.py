@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.domain.deliveries import (
+    ALERT_TYPES,
     EVENT_TYPES,
     FAILING_LIMIT,
     JITTER,
@@ -96,4 +97,6 @@ def test_who_wants_which_event() -> None:
     assert wants(["payments.captured"], "payments.captured")
     assert not wants(["payments.captured"], "payments.authorized")
     assert not wants([], "payments.captured")
+    assert not any(wants(["*"], alert) for alert in ALERT_TYPES), "an alert is no payment's"
+    assert wants(list(ALERT_TYPES), ALERT_TYPES[0])
     assert not wants(["*"], PING), "a ping goes to the endpoint that asked for it"

@@ -70,6 +70,16 @@ def test_an_endpoint_is_made_with_a_secret_that_is_never_shown_again(
     assert sealer.open(Sealed(key_id, sealed), endpoint["endpoint_id"]) == raw
 
 
+def test_alerts_of_the_books_are_no_merchants(client: Client) -> None:
+    """Neither at first nor later."""
+    refused = is_problem(client.post(ENDPOINTS, {"url": URL, "event_types": ["ledger.alert.raised"]}))
+    assert (refused["status"], refused["errors"][0]["field"]) == (422, "event_types")
+    endpoint = client.post(ENDPOINTS, {"url": URL}).json()
+    changed = client.http.patch(where(endpoint), json={"event_types": ["*", "ledger.alert.ended"]})
+    assert is_problem(changed)["status"] == 422
+    assert client.get(where(endpoint)).json()["event_types"] == ["*"]
+
+
 def test_a_repeat_under_the_same_key_is_the_same_endpoint_and_no_secret_is_kept_open(
     client: Client, database: psycopg.Connection
 ) -> None:

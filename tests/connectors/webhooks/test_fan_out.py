@@ -14,10 +14,12 @@ from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, Consume
 from msgspec.structs import replace
 
 from connectors.postgres.sink import FencedError
-from connectors.webhooks.fan_out import FanOut
+from connectors.webhooks.fan_out import SOURCES, FanOut
 from gateway.endpoint_store import Place
 from pipeline import clock, ids, topics, views
 from pipeline.codec import Codec, LocalIds
+from pipeline.domain.deliveries import ALERT_TYPES, OPERATOR
+from pipeline.messages.clearing import AlertState, LedgerAlert, OpenEntry
 from pipeline.messages.facts import Fact
 from pipeline.messages.public import PaymentEvent
 from pipeline.settings import Settings
@@ -73,7 +75,7 @@ def fan_out(settings: Settings, connection: psycopg.Connection) -> FanOut:
     consumer = Assigned({"bootstrap.servers": settings.kafka_bootstrap, "group.id": "test-webhooks"})
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap})
     made = FanOut(consumer, connection, CODEC, producer, lambda: None, settings.webhook_keep_days)
-    made.assigned(consumer, [TopicPartition(topic, 0) for topic in topics.PublicTopic])
+    made.assigned(consumer, [TopicPartition(topic, 0) for topic in SOURCES])
     return made
 
 
@@ -286,3 +288,48 @@ def _letters(settings: Settings, topic: str, most: int) -> list[Any]:
         return [CODEC.decode(message.value()) for message in consumer.consume(most, 30)]
     finally:
         consumer.close()
+
+
+ALERT = LedgerAlert(
+    alert_id=ids.derive("alert"),
+    account="provider_receivable:stripe:USD",
+    currency="USD",
+    state=AlertState.RAISED,
+    balance=12_345,
+    overdue=10_000,
+    overdue_items=1,
+    oldest_at=1_800_000_000_000,
+    limit_amount=5_000,
+    limit_age=3_600_000,
+    raised_at=1_800_000_000_000,
+    at=1_800_000_000_000,
+    entries=[OpenEntry(entry_id="e", item="p", description="PaymentCaptured", amount=10_000, occurred_at=1)],
+)
+
+
+async def test_the_operators_endpoint_hears_of_alerts_and_nobody_else(
+    settings: Settings, merchants: Merchants, sender_connection: psycopg.Connection
+) -> None:
+    operators = await merchants.endpoint(URL, *ALERT_TYPES, merchant=OPERATOR)
+    await merchants.endpoint(URL, merchant=OPERATOR)
+    await merchants.endpoint(URL)
+    now = clock.now()
+    raised = replace(ALERT, at=now, raised_at=now)
+    ended = replace(raised, state=AlertState.ENDED, at=now + 1, overdue=0, overdue_items=0, entries=[])
+    made = fan_out(settings, sender_connection)
+    records: list[Any] = [
+        Read(topics.ALERTS, CODEC.encode(alert), at) for at, alert in enumerate((raised, ended, raised))
+    ]
+    made.write(records)
+    rows = sender_connection.execute(
+        "SELECT d.endpoint_id::text, v.type, v.merchant_id, v.payment_id, v.body"
+        "  FROM webhooks.deliveries AS d JOIN webhooks.events AS v USING (event_id) ORDER BY v.occurred_at"
+    ).fetchall()
+    assert [row[:4] for row in rows] == [
+        (operators.endpoint_id, "ledger.alert.raised", OPERATOR, None),
+        (operators.endpoint_id, "ledger.alert.ended", OPERATOR, None),
+    ]
+    sent = orjson.loads(bytes(rows[0][4]))
+    assert sent["type"] == "ledger.alert.raised"
+    assert (sent["data"]["account_id"], sent["data"]["overdue"]) == ("provider_receivable:stripe:USD", "100.00")
+    assert sent["data"]["entries"][0]["amount"] == "100.00"
