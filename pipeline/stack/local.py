@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from types import TracebackType
 from typing import Any, Final
 
@@ -29,6 +29,7 @@ from pipeline.stack.registry import Registry
 
 PORTS: Final = ("kafka", "controller", "postgres", "registry", "registry_management", "connect")
 NEEDED_MIB: Final = 1024
+PORT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,10 @@ class LocalStack:
             list(pool.map(lambda service: service.wait(), new))
 
     def _check_port(self, service: Kafka | Postgres | Registry | Connect) -> None:
+        """A process that was just killed takes a moment to let go of its port."""
+        deadline = monotonic() + PORT_SECONDS
+        while listens(service.port) and monotonic() < deadline:
+            sleep(0.2)
         if listens(service.port):
             raise StackError(
                 f"port {service.port} of {service.service.name} is taken by another program: "
