@@ -26,7 +26,6 @@ CSV: Final = "text/csv"
 TOTAL: Final = "total"
 _ACCOUNT: Final = re.compile(r"[A-Za-z0-9_.-]+(?::[A-Za-z0-9_.-]+){1,3}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 async def accounts(request: Request) -> Response:
@@ -64,7 +63,11 @@ async def entry(request: Request) -> Response:
     """GET /api/v1/journal/{entry_id}"""
     key = await authenticated(request, Scope.PAYMENTS_READ)
     entry_id = request.path_params["entry_id"]
-    found = await services_of(request).ledger.entry(key.merchant_id, entry_id) if _UUID.fullmatch(entry_id) else None
+    found = (
+        await services_of(request).ledger.entry(key.merchant_id, entry_id)
+        if query.UUID_TEXT.fullmatch(entry_id)
+        else None
+    )
     if found is None:
         raise Problem(problems.NOT_FOUND)
     return _json(found)

@@ -20,6 +20,7 @@ from gateway.idempotency import Answer, Asked, Key
 from gateway.keys import ApiKey, Scope
 from gateway.payments import Operation, Outcome, Target
 from gateway.problems import FieldError, Problem
+from gateway.query import UUID_TEXT
 from gateway.recovery import recovery_points
 from gateway.schemas import (
     AuthorizeIn,
@@ -56,7 +57,6 @@ from pipeline.messages.values import CaptureMethod, PaymentMethod, RejectionReas
 
 INTENTS: Final = "/api/v1/intents"
 JSON: Final = "application/json"
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ async def read_operation(request: Request) -> Response:
 def target_of(request: Request, key: ApiKey) -> Target:
     """The payment that the path names, as the key's merchant sees it. Raises Problem `not_found`."""
     payment_id = request.path_params["payment_id"]
-    if not _UUID.fullmatch(payment_id):
+    if not UUID_TEXT.fullmatch(payment_id):
         raise Problem(problems.NOT_FOUND)
     structlog.contextvars.bind_contextvars(payment_id=payment_id)
     return Target(key.merchant_id, payment_id)

@@ -18,6 +18,8 @@ from gateway.problems import FieldError, Problem
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 100
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
+UUID_TEXT: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+"""An id of ours as it is written: what is looked up must be one."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = datetime.resolution
 

@@ -7,7 +7,6 @@ page. It shows nothing of a payment.
 
 from __future__ import annotations
 
-import re
 from hashlib import sha256
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from gateway import metrics, problems
 from gateway.edge import client_of
 from gateway.problems import Problem
+from gateway.query import UUID_TEXT
 from gateway.services import Services, services_of, trace_of
 from pipeline import clock, ids, topics
 from pipeline.domain.commands import problems as violations
@@ -29,7 +29,6 @@ log = structlog.get_logger()
 
 _RESULTS: Final = {"adyen": "redirectResult"}
 """What a provider adds to the URL for us to hand back. From the others the browser brings nothing."""
-_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _PAGE: Final = (
     "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Thank you</title></head>"
     "<body><p>Thank you. You can close this page and go back to the shop.</p></body></html>"
@@ -40,7 +39,7 @@ async def receive(request: Request) -> Response:
     """GET /return/{provider}/{payment_id}"""
     services = services_of(request)
     provider, payment_id = request.path_params["provider"], request.path_params["payment_id"]
-    if provider not in topics.PROVIDERS or not _UUID.fullmatch(payment_id):
+    if provider not in topics.PROVIDERS or not UUID_TEXT.fullmatch(payment_id):
         raise Problem(problems.NOT_FOUND)
     services.returns.take(client_of(request.scope))
     view = await services.payments.returning(payment_id)

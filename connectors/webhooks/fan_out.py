@@ -41,6 +41,7 @@ _DAY: Final = 86_400_000
 _BROKER_SECONDS: Final = 30.0
 
 SOURCES: Final = (*(topic.value for topic in PublicTopic), topics.ALERTS)
+_TYPES: Final = frozenset({*EVENT_TYPES, *ALERT_TYPES})
 Place = tuple[str, int]
 """A topic and a partition."""
 
@@ -241,8 +242,7 @@ def _checked(codec: Codec, message: Message) -> Announced:
     for text in filter(None, (event.event_id, event.payment_id)):
         if not _is_uuid(text):
             raise Unusable("invalid", "an id is no UUID")
-    known = event.type in {*EVENT_TYPES, *ALERT_TYPES}
-    if not known or "\x00" in event.merchant_id or not 0 <= event.occurred_at < 2**42:
+    if event.type not in _TYPES or "\x00" in event.merchant_id or not 0 <= event.occurred_at < 2**42:
         raise Unusable("invalid", "type, merchant or time is out of range")
     return event
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -77,3 +78,13 @@ async def switch(at: Callable[[str], Provider], sim: Simulator) -> AsyncIterator
         yield made
         await made.close()
     sim.heal()
+
+
+async def patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
+    """As the worker does: again, while the provider says that the first call is still under way."""
+    for _ in range(20):
+        answer = await edge.provider.call(request)
+        if not answer.repeat:
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("still under way")

@@ -10,12 +10,11 @@ import httpx
 import pytest
 
 from connectors.adyen.client import DAY, AdyenProvider
-from connectors.provider import Answer
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
-from tests.connectors.edges import FAST, SimulatedEdge, switch
+from tests.connectors.edges import FAST, SimulatedEdge, patiently, switch
 from tests.connectors.simulators import ADYEN, Simulator, simulator
 
 KEY, ACCOUNT = ADYEN["PAYMENTS_ADYEN_API_KEY"], ADYEN["PAYMENTS_ADYEN_MERCHANT_ACCOUNT"]
@@ -71,7 +70,7 @@ async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
     """
     result = await contract.run(edge, case)
     contract.check(edge, replace(case, after=Outcome.NOT_FOUND), result)
-    again = await _patiently(edge, result.request)
+    again = await patiently(edge, result.request)
     assert again.outcome is _repeated(case)
     assert len(edge.simulator.book(result.request.payment_id)) == (0 if _never_began(case) else 1)
     done = again.outcome in {Outcome.APPROVED, Outcome.PENDING}
@@ -101,22 +100,12 @@ async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) 
     edge.trouble(trouble, Operation.AUTHORIZE)
     first = await edge.provider.call(request)
     edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
-    again = [await _patiently(edge, request) for _ in range(3)]
+    again = [await patiently(edge, request) for _ in range(3)]
     assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
     assert {answer.outcome for answer in again} == {Outcome.APPROVED}
     assert len({answer.provider_reference for answer in again}) == 1
     assert edge.books(request.payment_id) == Books(1_050, 1_050)
     assert len(edge.simulator.book(request.payment_id)) == 1
-
-
-async def _patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
-    """As the worker does: again, while the provider says that the first call is still under way."""
-    for _ in range(20):
-        answer = await edge.provider.call(request)
-        if not answer.repeat:
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError("still under way")
 
 
 async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: SimulatedEdge) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -10,12 +9,10 @@ import msgspec
 import pytest
 
 from connectors.paypal.client import HOUR, PayPalProvider
-from connectors.provider import Answer
-from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome, PaymentMethod
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
-from tests.connectors.edges import FAST, SimulatedEdge, switch
+from tests.connectors.edges import FAST, SimulatedEdge, patiently, switch
 from tests.connectors.simulators import PAYPAL, Simulator, simulator
 
 CREDENTIALS = (PAYPAL["PAYMENTS_PAYPAL_CLIENT_ID"], PAYPAL["PAYMENTS_PAYPAL_CLIENT_SECRET"])
@@ -58,20 +55,10 @@ async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
     result = await contract.run(edge, case)
     contract.check(edge, expected, result)
     if nameless:
-        again = await _patiently(edge, result.request)
+        again = await patiently(edge, result.request)
         assert again.outcome is Outcome.APPROVED
         assert edge.books(result.request.payment_id) == Books(contract.AMOUNT)
         assert len(edge.simulator.book(result.request.payment_id)) == 1
-
-
-async def _patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
-    """As the worker does: again, while the provider says that the first call is still under way."""
-    for _ in range(20):
-        answer = await edge.provider.call(request)
-        if not answer.repeat:
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError("still under way")
 
 
 @pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
@@ -81,7 +68,7 @@ async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) 
     edge.trouble(trouble, Operation.AUTHORIZE)
     first = await edge.provider.call(request)
     edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
-    again = [await _patiently(edge, request) for _ in range(3)]
+    again = [await patiently(edge, request) for _ in range(3)]
     assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
     assert {answer.outcome for answer in again} == {Outcome.APPROVED}
     assert len({answer.provider_reference for answer in again}) == 1
