@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from connectors import declines
+from connectors import declines, failures
 from connectors.adyen import refusals
 from connectors.adyen.amounts import from_adyen
 from connectors.adyen.objects import Modification, Payment, ResultCode, ServiceError, parse
+from connectors.failures import detail_of
 from connectors.provider import Answer
 from connectors.transport import Reply
-from pipeline.logging import redact
 from pipeline.messages.values import Decline, NextAction, Outcome
 
 NAME: Final = "adyen"
@@ -24,7 +24,6 @@ DECLINES: Final = declines.load(NAME, Path(__file__).with_name("declines.toml"))
 
 IN_PROGRESS: Final = "704"
 """`errorCode`: request already processed or in progress."""
-_DETAIL_LIMIT: Final = 500
 _GENERIC_REFUSAL: Final = "2"
 _ERROR: Final = "error"
 _RAW_CODE: Final = re.compile(r"\s*([0-9A-Z]{1,2})\s*(?::|$)")
@@ -102,7 +101,7 @@ def _of_payment(
         currency=amount.currency if amount else None,
         decline=decline,
         next_action=next_action,
-        detail=_text(payment.result_code, payment.refusal_reason, payment.additional_data.get("refusalReasonRaw")),
+        detail=detail_of(payment.result_code, payment.refusal_reason, payment.additional_data.get("refusalReasonRaw")),
     )
 
 
@@ -135,7 +134,7 @@ def accepted(modification: Modification) -> Answer:
         outcome=Outcome.PENDING if modification.status == _ACCEPTED else Outcome.UNKNOWN,
         provider_reference=modification.payment_psp_reference,
         operation_reference=modification.psp_reference,
-        detail=_text(modification.status),
+        detail=detail_of(modification.status),
     )
 
 
@@ -150,8 +149,7 @@ def of_failure(reply: Reply) -> Answer:
     stands in front of the API (502 to 504) keeps nothing.
     """
     if reply.status == 0:
-        outcome = Outcome.UNKNOWN if reply.sent else Outcome.TEMPORARY_FAILURE
-        return Answer(outcome=outcome, detail=reply.detail, repeat=not reply.sent, reachable=False)
+        return failures.unanswered(reply)
     error = error_of(reply)
     if error is not None and error.error_code == IN_PROGRESS:
         return _failed(reply, Outcome.UNKNOWN, repeat=is_transient(reply))
@@ -192,15 +190,4 @@ def _failed(
 ) -> Answer:
     error = error_of(reply)
     said = (error.error_type, error.error_code, error.message, error.psp_reference) if error else ()
-    return Answer(
-        outcome=outcome,
-        decline=decline,
-        detail=_text(f"http {reply.status}", *said),
-        repeat=repeat,
-        retry_after=reply.retry_after,
-        reachable=reachable,
-    )
-
-
-def _text(*parts: str | None) -> str | None:
-    return redact(" ".join(filter(None, parts)))[:_DETAIL_LIMIT] or None
+    return failures.failed(reply, outcome, *said, decline=decline, repeat=repeat, reachable=reachable)

@@ -10,18 +10,17 @@ from typing import Final
 
 import msgspec
 
-from connectors import declines
+from connectors import declines, failures
+from connectors.failures import detail_of
 from connectors.paypal.amounts import from_paypal
 from connectors.paypal.objects import Movement, Order, ServiceError, parse
 from connectors.provider import Answer
 from connectors.transport import Reply
-from pipeline.logging import redact
 from pipeline.messages.values import Decline, NextAction, Operation, Outcome
 
 NAME: Final = "paypal"
 DECLINES: Final = declines.load(NAME, Path(__file__).with_name("declines.toml"))
 
-_DETAIL_LIMIT: Final = 500
 _ERROR: Final = "error"
 _APPROVED_BY_PROCESSOR: Final = "0000"
 
@@ -96,22 +95,8 @@ def of_order(order: Order) -> Answer:
     movements = order.payments.captures if captures else order.payments.authorizations
     if movements:
         status = Operation.CAPTURE if captures else Operation.AUTHORIZE
-        answer = _of(movements[-1], status, Operation.AUTHORIZE, order.id)
-        return _advised(answer, movements[-1], order.brand)
+        return _of(movements[-1], status, Operation.AUTHORIZE, order.id, order.brand)
     return _unpaid(order)
-
-
-def _advised(answer: Answer, movement: Movement, brand: str) -> Answer:
-    """An advice code is another word in each card network: Visa's 02 stops this payment, Mastercard's puts it off.
-    Source: developer.paypal.com/docs/checkout/advanced/customize/handle-processor-errors, payment advice codes.
-    """
-    code = movement.processor_response.payment_advice_code
-    if answer.decline is None or not (code and brand):
-        return answer
-    decline = DECLINES.decline(
-        answer.decline.raw_code, advice=f"{brand}_{code}", network_advice_code=code, otherwise="authorization_failed"
-    )
-    return msgspec.structs.replace(answer, decline=decline)
 
 
 def _unpaid(order: Order) -> Answer:
@@ -136,8 +121,12 @@ def outcome_of(movement: Movement, operation: Operation) -> Outcome:
     return _STATUSES[operation].get(movement.status, Outcome.UNKNOWN)
 
 
-def decline_of(movement: Movement, operation: Operation, asked: Operation | None = None) -> Decline:
-    """Why it came to nothing: the processor's code, else the status's reason, else that it failed."""
+def decline_of(movement: Movement, operation: Operation, asked: Operation | None = None, brand: str = "") -> Decline:
+    """Why it came to nothing: the processor's code, else the status's reason, else that it failed.
+
+    An advice code is another word in each card network: Visa's 02 stops this payment, Mastercard's puts it off. Source:
+    developer.paypal.com/docs/checkout/advanced/customize/handle-processor-errors, payment advice codes.
+    """
     processor = movement.processor_response
     code = processor.response_code if processor.response_code != _APPROVED_BY_PROCESSOR else None
     if not code and movement.status in {"VOIDED", "EXPIRED"}:
@@ -145,12 +134,13 @@ def decline_of(movement: Movement, operation: Operation, asked: Operation | None
     failed = _FAILED[asked or operation]
     return DECLINES.decline(
         code or movement.status_details.reason or failed,
+        advice=f"{brand}_{processor.payment_advice_code}",
         network_advice_code=processor.payment_advice_code,
         otherwise=None if code else failed,
     )
 
 
-def _of(movement: Movement, status: Operation, asked: Operation, order_id: str | None) -> Answer:
+def _of(movement: Movement, status: Operation, asked: Operation, order_id: str | None, brand: str = "") -> Answer:
     outcome = outcome_of(movement, status)
     amount = movement.amount if outcome is Outcome.APPROVED else None
     return Answer(
@@ -159,9 +149,9 @@ def _of(movement: Movement, status: Operation, asked: Operation, order_id: str |
         operation_reference=movement.id,
         amount=from_paypal(amount.value, amount.currency_code) if amount else None,
         currency=amount.currency_code if amount else None,
-        decline=decline_of(movement, status, asked) if outcome is Outcome.DECLINED else None,
+        decline=decline_of(movement, status, asked, brand) if outcome is Outcome.DECLINED else None,
         hold_expires_at=millis(movement.expiration_time) if status is Operation.AUTHORIZE else None,
-        detail=_text(status.value, movement.status, movement.status_details.reason),
+        detail=detail_of(status.value, movement.status, movement.status_details.reason),
     )
 
 
@@ -197,8 +187,7 @@ def of_failure(reply: Reply) -> Answer:
     none at all a repeat under the same `PayPal-Request-Id` answers what the first call came to.
     """
     if reply.status == 0:
-        outcome = Outcome.UNKNOWN if reply.sent else Outcome.TEMPORARY_FAILURE
-        return Answer(outcome=outcome, detail=reply.detail, repeat=not reply.sent, reachable=False)
+        return failures.unanswered(reply)
     error = error_of(reply)
     match reply.status:
         case 401 | 403:
@@ -239,15 +228,4 @@ def _failed(
 ) -> Answer:
     error = error_of(reply)
     said = (error.name, error.issue, error.message, error.debug_id) if error else ()
-    return Answer(
-        outcome=outcome,
-        decline=decline,
-        detail=_text(f"http {reply.status}", *said),
-        repeat=repeat,
-        retry_after=reply.retry_after,
-        reachable=reachable,
-    )
-
-
-def _text(*parts: str | None) -> str | None:
-    return redact(" ".join(filter(None, parts)))[:_DETAIL_LIMIT] or None
+    return failures.failed(reply, outcome, *said, decline=decline, repeat=repeat, reachable=reachable)

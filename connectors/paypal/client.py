@@ -179,10 +179,10 @@ class PayPalProvider:
 
     async def _refund(self, request: RefundRequest) -> Answer:
         order = await self._order_of(request.provider_reference)
-        capture = _refundable(order, request.amount, request.currency, _reference(request))
+        reference = _reference(request)
+        capture = _refundable(order, request.amount, request.currency, reference)
         if capture is None:
             return answers.invalid("no single capture has so much left to refund", "REFUND_AMOUNT_EXCEEDED")
-        reference = _reference(request)
         fields = _amount(request.amount, request.currency) | {"invoice_id": reference, "custom_id": reference}
         if request.reason:
             fields["note_to_payer"] = request.reason[:_NOTE_LIMIT]

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from connectors import declines
+from connectors.failures import detail_of
 from connectors.provider import Answer
 from connectors.stripe.amounts import from_stripe
 from connectors.stripe.objects import (
@@ -26,7 +27,6 @@ from connectors.stripe.objects import (
     RefundStatus,
     parse,
 )
-from pipeline.logging import redact
 from pipeline.messages.values import Decline, NextAction, Outcome
 
 NAME: Final = "stripe"
@@ -37,7 +37,6 @@ ATTEMPT: Final = "attempt_id"
 REFUND: Final = "refund_id"
 LAST_CAPTURE: Final = "capture_id"
 _CAPTURE: Final = "capture_"
-_DETAIL_LIMIT: Final = 500
 _INVALID: Final = "invalid_request_error"
 
 
@@ -339,10 +338,10 @@ def _failed(
     )
 
 
-def _detail(reply: Reply, error: PaymentError | None) -> str:
+def _detail(reply: Reply, error: PaymentError | None) -> str | None:
     said = (error.type, error.code, error.decline_code, error.param, error.message) if error else ()
     parts = (f"http {reply.status}", reply.header("Request-Id"), *said)
-    return redact(" ".join(filter(None, parts)))[:_DETAIL_LIMIT]
+    return detail_of(*parts)
 
 
 def _seconds(retry_after: str | None) -> float | None:
