@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import fastavro
 import msgspec
@@ -95,12 +95,22 @@ class LocalIds:
         return contracts.contract(RECORDS[schema_id - 1])
 
 
+class _Writer(NamedTuple):
+    """How a record is written. `optional`: the fields that hold null or a record, with that record's name. fastavro is
+    told which of the two a value is: left to itself it tries the value against each, a third of the time it takes.
+    """
+
+    prefix: bytes
+    schema: Any
+    optional: tuple[tuple[str, str], ...]
+
+
 class Codec:
     """Encodes and decodes every record of the pipeline. Not for use by several threads at once."""
 
     def __init__(self, ids: SchemaIds) -> None:
         self._ids = ids
-        self._writers: dict[type[Record], tuple[bytes, Any]] = {}
+        self._writers: dict[type[Record], _Writer] = {}
         self._readers: dict[int, Callable[[BytesIO], Record]] = {}
 
     def require(self, *records: type[Record]) -> Codec:
@@ -113,10 +123,14 @@ class Codec:
 
     def encode(self, record: Record) -> bytes:
         """The record's bytes."""
-        prefix, schema = self._writer(type(record))
+        writer = self._writer(type(record))
+        built = msgspec.to_builtins(record, builtin_types=(bytes,))
+        for field, name in writer.optional:
+            if built[field] is not None:
+                built[field] = (name, built[field])
         buffer = BytesIO()
-        buffer.write(prefix)
-        schemaless_writer(buffer, schema, msgspec.to_builtins(record, builtin_types=(bytes,)))
+        buffer.write(writer.prefix)
+        schemaless_writer(buffer, writer.schema, built)
         return buffer.getvalue()
 
     def decode(self, data: bytes | None) -> Record:
@@ -139,11 +153,12 @@ class Codec:
             raise CodecError(f"{len(data) - body.tell()} bytes after the record")
         return record
 
-    def _writer(self, record: type[Record]) -> tuple[bytes, Any]:
+    def _writer(self, record: type[Record]) -> _Writer:
         if record not in self._writers:
             schema = contracts.contract(record)
             schema_id = self._ids.id_of(contracts.subject(record), schema)
-            self._writers[record] = (_PREFIX.pack(0, schema_id), _plain(schema))
+            plain = _plain(schema)
+            self._writers[record] = _Writer(_PREFIX.pack(0, schema_id), plain, tuple(_optional_records(plain)))
         return self._writers[record]
 
     def _reader(self, schema_id: int) -> Callable[[BytesIO], Record]:
@@ -160,6 +175,13 @@ class Codec:
 
         self._readers[schema_id] = read
         return read
+
+
+def _optional_records(schema: Any) -> Iterator[tuple[str, str]]:
+    for field in schema["fields"]:
+        match field["type"]:
+            case ["null", {"type": "record", "name": name}]:
+                yield field["name"], name
 
 
 def _plain(schema: dict[str, Any]) -> Any:
