@@ -7,8 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
+from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Fold
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances
@@ -66,15 +68,18 @@ def books_at(log: Log, codec: Codec, ends: Mapping[int, int], advance: Callable[
     balances: Balances = defaultdict(lambda: (0, 0))
     events = log.ends(log.events)
     for partition, end in ends.items():
-        fold, settlement = Fold(), SettlementFold()
-        source = Source(log, codec, partition, end, events[partition], fold.is_taken, settlement.take)
+        fold, settle = Fold(), partial(_settle, balances, SettlementFold())
+        source = Source(log, codec, partition, end, events[partition], fold.is_taken, settle)
         for posted in source.facts():
             advance(1)
             for written in fold.take(posted) if posted else ():
                 _add(balances, written.entry)
-        for implied in settlement.written:
-            _add(balances, implied.entry)
     return dict(balances)
+
+
+def _settle(balances: Balances, settlement: SettlementFold, settled: Settled) -> None:
+    if implied := settlement.take(settled):
+        _add(balances, implied.entry)
 
 
 def _add(balances: Balances, entry: JournalEntry | SettlementEntry | None) -> None:

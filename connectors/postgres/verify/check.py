@@ -14,7 +14,7 @@ from connectors.postgres.settled import Settled
 from connectors.postgres.verify.fold import Fold, Posted
 from connectors.postgres.verify.log import Log
 from connectors.postgres.verify.rows import Balances, Counts, Row, Snapshot
-from connectors.postgres.verify.settled import SettlementFold, compare, compare_chain
+from connectors.postgres.verify.settled import LinesCheck, SettlementFold
 from connectors.postgres.verify.source import Source
 from connectors.postgres.verify.words import NOTHING, Difference, amount_of, differing, name_of, place_of
 from pipeline.codec import Codec
@@ -67,6 +67,7 @@ class PartitionCheck:
     link: Link = field(init=False)
     balances: Balances = field(default_factory=dict)
     _source: Source = field(init=False)
+    _lines: LinesCheck = field(init=False)
     _operations: dict[tuple[str, str], OperationView] = field(default_factory=dict)
     _reversals: list[EntryReversed] = field(default_factory=list)
     _entries: int = 0
@@ -75,30 +76,31 @@ class PartitionCheck:
     def __post_init__(self) -> None:
         bounds = self.bounds
         self.link = origin(bounds.partition)
+        self._lines = LinesCheck(self.snapshot, bounds.partition)
         self._source = Source(
             self.log, self.codec, bounds.partition, bounds.stands, bounds.events_now, self.fold.is_taken, self._settle
         )
 
     def run(self) -> Found:
         """Everything, in the order of the log."""
-        self._check_records()
+        with closing(self._lines):
+            self._check_records()
+            self._lines.finish()
         self._check_gaps()
         self._check_events()
         for fact in self._reversals:
             self._check_reversal(fact)
         self.snapshot.compare_payments(self.fold.views.values())
         self.snapshot.compare_operations(self._operations.values())
-        compare(self.snapshot, self.settlement)
-        line_head = compare_chain(self.snapshot, self.bounds.partition, self.settlement)
         counts = Counts(
             self.link.position,
             len(self.fold.views),
             self._entries,
             self._postings,
-            len(self.settlement.written),
+            self._lines.head.position,
             len(self._operations),
         )
-        return Found(self.link, line_head, counts, self.balances, len(self.fold.again), self._source.unusable)
+        return Found(self.link, self._lines.head, counts, self.balances, len(self.fold.again), self._source.unusable)
 
     def _check_records(self) -> None:
         with closing(self.snapshot.chain(self.bounds.partition)) as rows:
@@ -147,7 +149,10 @@ class PartitionCheck:
 
     def _settle(self, settled: Settled) -> None:
         implied = self.settlement.take(settled)
-        if implied is not None and implied.entry is not None:
+        if implied is None:
+            return
+        self._lines.take(implied)
+        if implied.entry is not None:
             self._add(implied.entry)
 
     def _add(self, entry: JournalEntry | SettlementEntry) -> None:

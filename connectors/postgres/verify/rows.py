@@ -118,16 +118,16 @@ class Snapshot:
         return str(row[0])
 
     def chain(self, partition: int) -> Generator[Row, None, None]:
-        """The facts of a partition in the order of its chain. Close it before the next statement."""
-        return self._rows(_CHAIN, partition)
+        """The facts of a partition in the order of its chain. To be closed."""
+        return self._rows("facts", _CHAIN, partition)
 
     def line_chain(self, partition: int) -> Generator[Row, None, None]:
         """The settlement lines of a partition, and what was learned of them, likewise."""
-        return self._rows(_LINE_CHAIN, partition)
+        return self._rows("lines", _LINE_CHAIN, partition)
 
-    def _rows(self, query: str, partition: int) -> Generator[Row, None, None]:
+    def _rows(self, name: str, query: str, partition: int) -> Generator[Row, None, None]:
         with (
-            self.connection.cursor("chain", binary=True) as cursor,
+            self.connection.cursor(name, binary=True) as cursor,
             ThreadPoolExecutor(1, "rows") as ahead,
         ):
             cursor.execute(query.encode(), (partition,))

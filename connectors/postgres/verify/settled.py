@@ -7,10 +7,8 @@ own record must say the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, Final
 
 from connectors.postgres import statements
@@ -20,7 +18,7 @@ from connectors.postgres.verify.rows import Row, Snapshot
 from connectors.postgres.verify.words import NOTHING, Difference, name_of
 from pipeline import topics
 from pipeline.domain.hash_chain import Link, line_origin
-from pipeline.domain.settlement import LineState, entry_of, explanation_of, figures
+from pipeline.domain.settlement import entry_of, explanation_of
 from pipeline.messages.settlement import SettlementEntry
 
 LINES_AT_ONCE: Final = 1_000
@@ -56,63 +54,77 @@ class Implied:
 
 @dataclass(slots=True)
 class SettlementFold:
-    """What the lines of a partition write. `crooked`: records whose entry is not the one that their line implies."""
+    """Which records of a partition write something: a line's first one, and each that names a payment or payout that
+    was not known. Of a million lines it keeps ids alone.
+    """
 
-    states: dict[str, LineState] = field(default_factory=dict)
-    written: list[Implied] = field(default_factory=list)
-    crooked: list[Implied] = field(default_factory=list)
     _causes: set[str] = field(default_factory=set)
+    _named: set[str] = field(default_factory=set)
 
     def take(self, settled: Settled) -> Implied | None:
-        """The next record; None for one that is there already."""
+        """The next record, with the entry that its line implies; None for one that is there already."""
         if settled.cause in self._causes:
             return None
         self._causes.add(settled.cause)
-        implied = Implied(settled, self._entry(settled))
-        self.written.append(implied)
-        if implied.entry != settled.record.entry:
-            self.crooked.append(implied)
-        return implied
+        return Implied(settled, self._entry(settled))
 
     def _entry(self, settled: Settled) -> SettlementEntry | None:
-        line, before = settled.record.line, self.states.get(settled.record.line.line_id)
-        self.states[line.line_id] = LineState(
-            figures=figures(line), payment_id=line.payment_id, payout_id=line.payout_id
-        )
+        line = settled.record.line
+        waited = line.line_id not in self._named
+        if line.payment_id is not None:
+            self._named.add(line.line_id)
         if not settled.record.explains:
             return entry_of(line)
-        waited = before is None or before.payment_id is None
         return explanation_of(line) if waited else None
 
 
-def compare(books: Snapshot, fold: SettlementFold) -> None:
-    """Raises Difference for the first line, or entry of a line, that Postgres has otherwise."""
-    if fold.crooked:
-        first = fold.crooked[0]
-        own = first.settled.record.entry
+class LinesCheck:
+    """A partition's settlement lines as Postgres has them, compared with the log's some at a time. `head` is the last
+    link of their chain so far. Everything raises Difference at the first one.
+    """
+
+    def __init__(self, books: Snapshot, partition: int) -> None:
+        self.head = line_origin(partition)
+        self._books = books
+        self._rows = books.line_chain(partition)
+        self._some: list[Implied] = []
+
+    def take(self, implied: Implied) -> None:
+        """The next of the log."""
+        self._some.append(implied)
+        if len(self._some) >= LINES_AT_ONCE:
+            self._compare()
+
+    def finish(self) -> None:
+        """The log has no more: neither may Postgres."""
+        self._compare()
+        if (row := next(self._rows, None)) is not None:
+            raise Difference(name_of(row.content), NOTHING, f"link {row.position} of the lines' chain")
+
+    def close(self) -> None:
+        """Give the rows back."""
+        self._rows.close()
+
+    def _compare(self) -> None:
+        some, self._some = self._some, []
+        for implied in some:
+            _require_straight(implied)
+        _compare_lines(self._books, [implied for implied in some if not implied.settled.record.explains])
+        _compare_entries(self._books, some)
+        for implied in some:
+            content = implied.settled.content(implied.entry)
+            self.head = self.head.next(content)
+            _compare_link(implied, self.head, content, next(self._rows, None))
+
+
+def _require_straight(implied: Implied) -> None:
+    """The journal's own record has the entry that its line implies."""
+    own = implied.settled.record.entry
+    if implied.entry != own:
         raise Difference(
-            f"{first.name}: its journal entry", _shown(first.entry), _shown(own), first.place,
+            f"{implied.name}: its journal entry", _shown(implied.entry), _shown(own), implied.place,
             "the second is the journal's own record",
         )  # fmt: skip
-    rest = iter(fold.written)
-    while some := list(islice(rest, LINES_AT_ONCE)):
-        _compare_lines(books, [implied for implied in some if not implied.settled.record.explains])
-        _compare_entries(books, some)
-
-
-def compare_chain(books: Snapshot, partition: int, fold: SettlementFold) -> Link:
-    """The last link of the lines' chain. Raises Difference for the first link that is not the log's, and for a row
-    that the log does not have.
-    """
-    link = line_origin(partition)
-    with closing(books.line_chain(partition)) as rows:
-        for implied in fold.written:
-            content = implied.settled.content(implied.entry)
-            link = link.next(content)
-            _compare_link(implied, link, content, next(rows, None))
-        if (row := next(rows, None)) is not None:
-            raise Difference(name_of(row.content), NOTHING, f"link {row.position} of the lines' chain")
-    return link
 
 
 def _compare_link(implied: Implied, link: Link, content: bytes, row: Row | None) -> None:
