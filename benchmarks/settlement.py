@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ console = Console()
 
 
 def main() -> None:
-    """Bring Kafka, the registry and Postgres up, reconcile a report twice, take all down."""
+    """Bring Kafka, the registry and Postgres up, reconcile a report twice, verify the books, take all down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lines", type=int, default=100_000)
     given = parser.parse_args()
@@ -45,6 +44,7 @@ def main() -> None:
             try:
                 for what in ("first", "again"):
                     _reconcile(what, report, given.lines, started)
+                _run("verify", ["verify"], given.lines)
             finally:
                 for process in started:
                     process.terminate()
@@ -68,13 +68,7 @@ def _start(name: str) -> psutil.Popen:
 
 def _reconcile(what: str, report: Path, lines: int, processes: list[psutil.Popen]) -> None:
     before = [process.cpu_times() for process in processes]
-    began = perf_counter()
-    command = [sys.executable, "-m", "pipeline.cli", "reconcile", "stripe", str(report), "--limit", "1"]
-    done = subprocess.run(command, cwd=PROJECT, env=local.environment(), check=False)
-    seconds = perf_counter() - began
-    mine = resource.getrusage(resource.RUSAGE_CHILDREN)
-    console.print(f"{what}: exit {done.returncode}, {lines:,} lines in {seconds:.1f} s, {lines / seconds:,.0f} lines/s")
-    console.print(f"  largest command so far: {mine.ru_maxrss / 1024:.0f} MiB")
+    _run(what, ["reconcile", "stripe", str(report), "--limit", "1"], lines)
     for process, earlier, name in zip(processes, before, PROCESSES, strict=True):
         now = process.cpu_times()
         cpu = now.user + now.system - earlier.user - earlier.system
@@ -82,6 +76,19 @@ def _reconcile(what: str, report: Path, lines: int, processes: list[psutil.Popen
     with psycopg.connect(local.current_settings().reveal("postgres_reader_url")) as connection:
         (count,) = connection.execute("SELECT count(*) FROM settlement.lines").fetchone() or (0,)
         console.print(f"  {count:,} lines in the books")
+
+
+def _run(what: str, command: list[str], lines: int) -> None:
+    """One command of ours: how long it took, and the most memory it held."""
+    began = perf_counter()
+    command = [sys.executable, "-m", "pipeline.cli", *command]
+    process = subprocess.Popen(command, cwd=PROJECT, env=local.environment())
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = perf_counter() - began
+    rate = f"{lines:,} lines in {seconds:.1f} s, {lines / seconds:,.0f} lines/s"
+    console.print(f"{what}: exit {process.returncode}, {rate}")
+    console.print(f"  the command: {used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":
