@@ -71,8 +71,8 @@ class Books:
         """Of these payments, facts were parked: those that are written now wait no longer."""
         self.unparked.extend((payment, self.views[payment].sequence) for payment in payments if payment in self.views)
 
-    def write(self, connection: psycopg.Connection, codec: Codec) -> None:
-        """Everything, in the transaction that is open."""
+    def write(self, connection: psycopg.Connection, codec: Codec, *, announces: bool = True) -> None:
+        """Everything, in the transaction that is open; the public events only if it `announces`."""
         with connection.cursor() as cursor:
             self._put_aside(cursor)
             write_settled(cursor, self.settled)
@@ -84,7 +84,8 @@ class Books:
             if self.operations:
                 cursor.execute(statements.UPSERT_OPERATIONS, columns(map(operation_row, self.operations.values())))
             self._write_references(cursor)
-            self._write_outbox(cursor, codec)
+            if announces:
+                self._write_outbox(cursor, codec)
             cursor.execute(statements.WAKE_WAITERS)
 
     @property
@@ -112,7 +113,7 @@ class Books:
 
     def _look_up_heads(self, cursor: psycopg.Cursor[Any]) -> None:
         for partition in {arrival.partition for arrival in self.facts} - self.heads.keys():
-            row = cursor.execute(statements.CHAIN_HEAD, (partition,)).fetchone()
+            row = cursor.execute(statements.CHAIN_HEAD, {"partition": partition}).fetchone()
             self.heads[partition] = Link(*row) if row else origin(partition)
 
     def _link(self, arrival: Arrival) -> tuple[int, bytes]:

@@ -9,26 +9,21 @@ taken place is put aside, and a record that Postgres cannot hold is dead-lettere
 from __future__ import annotations
 
 import signal
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final
 
-import msgspec
 import psycopg
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from connectors.postgres import statements
-from connectors.postgres.folding import Folding, read
-from connectors.postgres.rows import Arrival, Books
-from connectors.postgres.settled import Settled
+from connectors.postgres.rows import Books
+from connectors.postgres.writer import Batch, Writer
 from pipeline import admin, clock, topics
-from pipeline.codec import Codec, CodecError, Registry
-from pipeline.domain.hash_chain import Link
-from pipeline.domain.projection import PaymentView
+from pipeline.codec import Codec, Registry
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.facts import AuthorizationOrphaned, Fact, OrphanReturned, OrphanReturnFailed, ReviewNeeded
@@ -37,12 +32,8 @@ from pipeline.settings import Settings
 
 STAGE: Final = "sink"
 BATCH: Final = 1_000
-CACHED_VIEWS: Final = 4_000
 IDLE_POLL: Final = 0.5
 REPORT_EVERY: Final = 1.0
-
-UNWRITABLE: Final = (psycopg.DataError, psycopg.IntegrityError, ValueError, OverflowError)
-"""What a record raises that will never fit, however often it is tried."""
 
 log = structlog.get_logger()
 FACTS_WRITTEN = Counter("sink_facts_total", "Facts written to Postgres")
@@ -67,37 +58,6 @@ class FencedError(RuntimeError):
     """Another instance has taken the partition over: this one must stop."""
 
 
-class ViewCache:
-    """The payments that were written last, as they stand; valid while the sink holds their partitions."""
-
-    def __init__(self) -> None:
-        self._views: OrderedDict[str, PaymentView] = OrderedDict()
-
-    def load(self, connection: psycopg.Connection, payments: Iterable[str]) -> dict[str, PaymentView | None]:
-        """The views of these payments, None for one that is new."""
-        found: dict[str, PaymentView | None] = {payment: self._views.get(payment) for payment in payments}
-        missing = [payment for payment, view in found.items() if view is None]
-        for payment, text in connection.execute(statements.LOAD_VIEWS, [missing]) if missing else ():
-            found[str(payment)] = msgspec.json.decode(text, type=PaymentView)
-        return found
-
-    def keep(self, views: Iterable[PaymentView]) -> None:
-        """Remember views once they are committed."""
-        for view in views:
-            self._views[view.payment_id] = view
-            self._views.move_to_end(view.payment_id)
-        while len(self._views) > CACHED_VIEWS:
-            self._views.popitem(last=False)
-
-    def forget(self) -> None:
-        """After a rebalance somebody else may have written."""
-        self._views.clear()
-
-
-Batch = Sequence[tuple[Message, Arrival | Settled | None]]
-"""Records with what they carry; None for one that is passed over."""
-
-
 @dataclass(slots=True)
 class Sink:
     """One instance: a consumer, a connection, and the partitions it holds."""
@@ -106,12 +66,14 @@ class Sink:
     connection: psycopg.Connection
     codec: Codec
     dead_letters: Producer
-    views: ViewCache = field(default_factory=ViewCache)
-    heads: dict[int, Link] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
     expected: dict[int, int] = field(default_factory=dict)
     stopping: bool = False
+    _writer: Writer = field(init=False)
     _report_due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._writer = Writer(self.connection, self.codec, self._advance, self._written, self._dead_letter)
 
     def run(self) -> None:
         """Write until told to stop. Raises FencedError, and whatever Kafka or Postgres raise: the supervisor starts a
@@ -133,50 +95,19 @@ class Sink:
         # A rebalance during the poll may have taken a partition whose records were already handed out.
         held = [message for message in messages if message.partition() in self.epochs]
         if held:
-            self._write([(message, self._arrival(message)) for message in held])
+            with COMMIT_SECONDS.time():
+                self._writer.write(held)
             DELAY_SECONDS.observe(max(0.0, (clock.real() - held[0].timestamp()[1]) / 1000))
 
-    def _write(self, batch: Batch) -> None:
-        try:
-            with COMMIT_SECONDS.time():
-                books = self._transact(batch)
-        except UNWRITABLE as error:
-            self.views.forget()
-            self._isolate(batch, error)
-            return
+    def _written(self, batch: Batch, books: Books) -> None:
+        """A transaction has been committed."""
+        self.expected.update({message.partition(): message.offset() + 1 for message, _ in batch})
         BATCH_SIZE.observe(len(batch))
         FACTS_WRITTEN.inc(len(books.facts))
         for arrival in books.facts:
             _count(arrival.fact)
         if books.puts_aside:
             self._count_waiting()
-
-    def _transact(self, batch: Batch) -> Books:
-        """Everything of a batch or nothing of it."""
-        following = {message.partition(): message.offset() + 1 for message, _ in batch}
-        with self.connection.transaction():
-            self._advance(following)
-            folding = Folding(self.connection, self.codec, Books(dict(self.heads)))
-            payments = folding.take(arrival for _, arrival in batch if arrival)
-            books = folding.fold(self.views.load(self.connection, payments))
-            books.write(self.connection, self.codec)
-        self.expected.update(following)
-        self.views.keep(books.views.values())
-        self.heads = books.heads
-        return books
-
-    def _isolate(self, batch: Batch, error: Exception) -> None:
-        """Find the record that does not fit by halving, and dead-letter it alone: its payment stands still and is
-        parked, every other one goes on.
-        """
-        if len(batch) == 1:
-            message, _ = batch[0]
-            self._dead_letter(message, "unwritable", _words(error))
-            self._write([(message, None)])
-            return
-        middle = len(batch) // 2
-        self._write(batch[:middle])
-        self._write(batch[middle:])
 
     def _poll(self) -> list[Message]:
         """Wait for one record, then take what else is there."""
@@ -188,13 +119,6 @@ class Sink:
             if error := message.error():
                 raise KafkaException(error)
         return messages
-
-    def _arrival(self, message: Message) -> Arrival | Settled | None:
-        try:
-            return read(self.codec, message.value(), message.partition(), message.offset())
-        except CodecError as error:
-            self._dead_letter(message, "undecodable", str(error))
-            return None
 
     def _advance(self, following: dict[int, int]) -> None:
         """Move the offsets under the fence."""
@@ -232,7 +156,7 @@ class Sink:
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Take the partitions over: a new epoch each, and on from where Postgres says."""
-        self._forget()
+        self._writer.forget()
         for place in partitions:
             row = self.connection.execute(statements.TAKE_OVER, (place.topic, place.partition)).fetchone()
             assert row is not None
@@ -243,15 +167,10 @@ class Sink:
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._forget()
+        self._writer.forget()
         for place in partitions:
             self.epochs.pop(place.partition, None)
             self.expected.pop(place.partition, None)
-
-    def _forget(self) -> None:
-        """What was kept of partitions that another instance may have written to."""
-        self.views.forget()
-        self.heads.clear()
 
     def _count_waiting(self) -> None:
         row = self.connection.execute(statements.COUNT_WAITING).fetchone()
@@ -278,13 +197,6 @@ def _count(fact: Fact) -> None:
             log.error("a person has to decide: payments review list", operation=fact.operation.value, **ids)
         case AuthorizationOrphaned() | OrphanReturned() | OrphanReturnFailed():
             ORPHANS.labels(type(fact).__name__).inc()
-
-
-def _words(error: Exception) -> str:
-    """What is wrong with a record, without quoting it: only a broken constraint's words name no value."""
-    if isinstance(error, psycopg.IntegrityError) and error.diag.message_primary:
-        return error.diag.message_primary
-    return type(error).__name__
 
 
 def run(settings: Settings) -> None:

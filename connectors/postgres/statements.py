@@ -18,7 +18,7 @@ SELECT fact_id FROM payments.facts
 """
 
 CHAIN_HEAD: Final = """
-SELECT chain_position, chain_hash FROM payments.facts WHERE journal_partition = %s
+SELECT chain_position, chain_hash FROM payments.facts WHERE journal_partition = %(partition)s
  ORDER BY chain_position DESC LIMIT 1
 """
 
@@ -159,3 +159,6 @@ VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING
 UNPARK: Final = "DELETE FROM payments.parked WHERE payment_id = %s AND sequence <= %s"
 
 WAKE_WAITERS: Final = "NOTIFY payments_sink"
+
+# The deferred checks, at the end of a batch: inside a larger transaction it is refused as a batch, too.
+CHECK_NOW: Final = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"

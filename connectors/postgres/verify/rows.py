@@ -136,10 +136,12 @@ class Snapshot:
                 coming = ahead.submit(cursor.fetchmany, ROWS_AT_ONCE)  # Postgres works while these are compared
                 yield from starmap(Row, rows)
 
-    def head(self, partition: int) -> Link | None:
-        """The last link of a partition's chain."""
-        row = self.connection.execute(statements.CHAIN_HEAD, (partition,)).fetchone()
-        return Link(*row) if row else None
+    def heads(self, partitions: Iterable[int]) -> tuple[Link | None, ...]:
+        """The links that these partitions' chains end with: the facts', then the report lines'; None if empty."""
+        asked = [{"partition": partition} for partition in sorted(partitions)]
+        queries = (statements.CHAIN_HEAD, statements.LINE_CHAIN_HEAD)
+        rows = [self.connection.execute(query, place).fetchone() for query in queries for place in asked]
+        return tuple(Link(*row) if row else None for row in rows)
 
     def compare_payments(self, views: Iterable[PaymentView]) -> None:
         """Raises Difference for a payment whose row is not what `views` make it."""
