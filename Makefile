@@ -32,10 +32,11 @@ clean:
 
 install: $(INSTALLED)
 
+# Compiled once here, not by each of twenty processes at its first start (or at every start, where none may write).
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip sync --quiet --require-hashes requirements.lock
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --editable .
 	touch $@
 

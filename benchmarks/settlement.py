@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
 import psutil
 import psycopg
 from rich.console import Console
 
+from benchmarks.command import timed
 from pipeline import local
 from pipeline.settings import PROJECT
 from pipeline.stack.local import LocalStack
@@ -44,7 +43,7 @@ def main() -> None:
             try:
                 for what in ("first", "again"):
                     _reconcile(what, report, given.lines, started)
-                _run("verify", ["verify"], given.lines)
+                timed(console, "verify", ["verify"], given.lines, "lines")
             finally:
                 for process in started:
                     process.terminate()
@@ -68,7 +67,7 @@ def _start(name: str) -> psutil.Popen:
 
 def _reconcile(what: str, report: Path, lines: int, processes: list[psutil.Popen]) -> None:
     before = [process.cpu_times() for process in processes]
-    _run(what, ["reconcile", "stripe", str(report), "--limit", "1"], lines)
+    timed(console, what, ["reconcile", "stripe", str(report), "--limit", "1"], lines, "lines")
     for process, earlier, name in zip(processes, before, PROCESSES, strict=True):
         now = process.cpu_times()
         cpu = now.user + now.system - earlier.user - earlier.system
@@ -76,19 +75,6 @@ def _reconcile(what: str, report: Path, lines: int, processes: list[psutil.Popen
     with psycopg.connect(local.current_settings().reveal("postgres_reader_url")) as connection:
         (count,) = connection.execute("SELECT count(*) FROM settlement.lines").fetchone() or (0,)
         console.print(f"  {count:,} lines in the books")
-
-
-def _run(what: str, command: list[str], lines: int) -> None:
-    """One command of ours: how long it took, and the most memory it held."""
-    began = perf_counter()
-    command = [sys.executable, "-m", "pipeline.cli", *command]
-    process = subprocess.Popen(command, cwd=PROJECT, env=local.environment())
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = perf_counter() - began
-    rate = f"{lines:,} lines in {seconds:.1f} s, {lines / seconds:,.0f} lines/s"
-    console.print(f"{what}: exit {process.returncode}, {rate}")
-    console.print(f"  the command: {used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB")
 
 
 if __name__ == "__main__":
