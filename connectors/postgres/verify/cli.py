@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated, Final
 
 import psycopg
@@ -37,6 +39,7 @@ def verify(
     ] = None,
     rows: Annotated[bool, typer.Option("--rows", help="check the hash chain from Postgres' rows alone")] = False,
     wait: Annotated[float, typer.Option(min=0, help="seconds to wait for what is on its way to the books")] = 15.0,
+    jobs: Annotated[int, typer.Option(min=0, help="processes that check partitions side by side; 0: one a core")] = 0,
 ) -> None:
     """Compute the books anew from the log and compare them with Postgres; exits 1 at the first difference."""
     log = Log(settings())
@@ -46,7 +49,7 @@ def verify(
         elif rows:
             _print_heads(*_chains(log))
         else:
-            _print_report(_verified(log, wait))
+            _print_report(_verified(log, wait, jobs))
     except Difference as found:
         _fail(str(found))
     except ValueError as error:
@@ -55,13 +58,14 @@ def verify(
         _fail(f"could not be verified: {error}", 2)
 
 
-def _verified(log: Log, wait: float) -> Report:
+def _verified(log: Log, wait: float, jobs: int) -> Report:
     with _progress() as progress:
         task = progress.add_task("facts", total=None)
         return Verification(
             log,
-            _codec(log),
+            partial(_codec, log),
             wait,
+            jobs or os.cpu_count() or 1,
             advance=lambda records: progress.advance(task, records),
             begun=lambda records: progress.update(task, total=records),
         ).run()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from time import monotonic, sleep
 from typing import Final
 
@@ -20,6 +22,8 @@ from pipeline.codec import Codec
 from pipeline.domain.hash_chain import Link, all_chains
 
 POLL: Final = 0.3
+WORTH_A_PROCESS: Final = 20_000
+"""Records that take longer to check than a process takes to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +48,14 @@ class Report:
 
 @dataclass(slots=True)
 class Verification:
-    """One run. `patience`: seconds to wait for the ledger stage and the sink to take what the log had at the start."""
+    """One run. `codec` makes a codec. `patience`: seconds to wait for the ledger stage and the sink to take what the
+    log had at the start. `jobs`: processes that check partitions side by side, if there is enough to check.
+    """
 
     log: Log
-    codec: Codec
+    codec: Callable[[], Codec]
     patience: float = 15.0
+    jobs: int = 1
     advance: Callable[[int], None] = lambda records: None
     begun: Callable[[int], None] = lambda records: None
     _events: dict[int, int] = field(default_factory=dict)
@@ -75,11 +82,29 @@ class Verification:
         stands = books.stands(topics.JOURNAL)
         now = self.log.ends(self.log.events)
         self.begun(sum(stands.values()))
-        found = {}
-        for partition in ends:
-            bounds = Bounds(partition, stands.get(partition, 0), self._events[partition], now[partition])
-            found[partition] = PartitionCheck(self.log, self.codec, books, bounds, self.advance).run()
-        return found
+        asked = [Bounds(part, stands.get(part, 0), self._events[part], now[part]) for part in ends]
+        jobs = min(self.jobs, len(asked), sum(stands.values()) // WORTH_A_PROCESS)
+        return dict(
+            zip(ends, self._side_by_side(books, asked, jobs) if jobs > 1 else self._alone(books, asked), strict=True)
+        )
+
+    def _alone(self, books: Snapshot, asked: list[Bounds]) -> Iterator[Found]:
+        codec = self.codec()
+        for bounds in asked:
+            yield PartitionCheck(self.log, codec, books, bounds, self.advance).run()
+
+    def _side_by_side(self, books: Snapshot, asked: list[Bounds], jobs: int) -> Iterator[Found]:
+        """The first difference is that of the lowest partition, as it is alone."""
+        name = books.export()
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            checks = [pool.submit(_check, self.log, self.codec, bounds, name) for bounds in asked]
+            try:
+                for bounds, check in zip(asked, checks, strict=True):
+                    yield check.result()
+                    self.advance(bounds.stands)
+            except Difference:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _check_sums(self, books: Snapshot, found: dict[int, Found]) -> None:
         counts = sum((part.counts for part in found.values()), Counts(0, 0, 0, 0))
@@ -102,6 +127,12 @@ class Verification:
             if monotonic() > deadline:
                 raise _behind(who, topic, waiting)
             sleep(POLL)
+
+
+def _check(log: Log, codec: Callable[[], Codec], bounds: Bounds, snapshot_name: str) -> Found:
+    """One partition, in a process of its own, at the same moment of Postgres."""
+    with uncollected(), snapshot(log.settings.reveal("postgres_reader_url"), snapshot_name) as books:
+        return PartitionCheck(log, codec(), books, bounds).run()
 
 
 def _behind(who: str, topic: str, waiting: Waiting) -> Difference:

@@ -31,6 +31,10 @@ class Difference(Exception):  # noqa: N818 - what was looked for, not a fault of
     place: str | None = None
     note: str | None = None
 
+    def __reduce__(self) -> tuple[type[Difference], tuple[str | None, ...]]:
+        """So that a process that checks can hand it to the one that asked."""
+        return Difference, (self.what, self.log, self.postgres, self.place, self.note)
+
     def __str__(self) -> str:
         said = {"the log says": self.log, "Postgres says": self.postgres, "at": self.place, "note": self.note}
         lines = [self.what, *(f"  {name:<14} {words}" for name, words in said.items() if words is not None)]

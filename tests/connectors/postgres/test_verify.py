@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as with_fields
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from time import sleep
 from uuid import uuid4
@@ -25,6 +27,7 @@ from connectors.postgres.verify.run import Report, Verification
 from connectors.postgres.verify.seals import chain_of_rows, line_chain_of_rows
 from connectors.postgres.verify.words import Difference
 from pipeline import ids, topics
+from pipeline.codec import Codec, LocalIds
 from pipeline.domain.chain import PaymentChain
 from pipeline.domain.hash_chain import Link, origin
 from pipeline.domain.postings import journal_record
@@ -115,10 +118,10 @@ class Written:
         consumer.commit(offsets=[TopicPartition(self.log.events, *place) for place in ends.items()], asynchronous=False)
         consumer.close()
 
-    def verify(self) -> Report:
+    def verify(self, jobs: int = 1) -> Report:
         """With no patience."""
         self.ledger_stands_at_the_end()
-        return Verification(self.log, CODEC, patience=0).run()
+        return Verification(self.log, partial(Codec, LocalIds()), patience=0, jobs=jobs).run()
 
     def difference(self) -> Difference:
         """The first one."""
@@ -193,6 +196,25 @@ def test_books_as_the_sink_writes_them_are_right(written: Written) -> None:
     assert found.line_heads == line_chains_of_rows(written)
     assert sum(link.position for link in found.line_heads.values()) == len(LINES)
     assert all(isinstance(link, Link) and link.position for link in found.heads.values())
+
+
+def test_processes_side_by_side_find_what_one_finds(
+    stack: Stack, written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.postgres.verify.run.WORTH_A_PROCESS", 1)
+    alone, together = written.verify(), written.verify(jobs=PARTITIONS)
+    assert untimed(together) == untimed(alone)
+    with superuser(stack, written.log.settings) as owner:
+        owner.execute("UPDATE ledger.postings SET amount = amount + 1 WHERE leg = 0")
+    found = written.difference()
+    with pytest.raises(Difference) as elsewhere:
+        written.verify(jobs=PARTITIONS)
+    assert str(elsewhere.value) == str(found)
+
+
+def untimed(report: Report) -> Report:
+    """The report, but for how long it took."""
+    return with_fields(report, seconds=0.0)
 
 
 def test_the_hash_tells_two_states_of_the_books_apart(written: Written) -> None:
