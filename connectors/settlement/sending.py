@@ -189,12 +189,13 @@ def _with_records(settings: Settings, places: list[TopicPartition]) -> set[int]:
 
 
 def _until(behind: Callable[[], int], stage: str, patience: float, waiting: Callable[[int], None]) -> None:
-    last, moved_at = -1, monotonic()
+    began = moved_at = monotonic()
+    last = -1
     while count := behind():
         if count != last:
             last, moved_at = count, monotonic()
         elif monotonic() - moved_at > patience:
             raise NotPostedError(f"{stage} stands still with {count} records to go: see its log")
         waiting(count)
-        sleep(0.2)
+        sleep(min(0.2 + (monotonic() - began) / 20, 2.0))  # to look costs the broker, and what it waits for, time
     waiting(0)
