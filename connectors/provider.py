@@ -128,7 +128,16 @@ class Ignored(msgspec.Struct, frozen=True, kw_only=True):
     event_type: str
 
 
-Translated = ProviderReport | DisputeReport | Unrouted | Ignored
+class Announced(msgspec.Struct, frozen=True, kw_only=True):
+    """A genuine event that says that a settlement report can be fetched. `reference`: the provider's name of it."""
+
+    event_id: str
+    event_type: str
+    reference: str
+    url: str | None = None
+
+
+Translated = ProviderReport | DisputeReport | Announced | Unrouted | Ignored
 
 
 class Webhooks(Protocol):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import orjson
 import structlog
@@ -13,16 +14,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from connectors.accounts import Account
-from connectors.provider import Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks
+from connectors.provider import Announced, Ignored, Refusal, Translated, Unrouted, WebhookRefused, Webhooks
 from gateway import body, metrics, problems
 from gateway.problems import Problem
 from gateway.services import Services, services_of, trace_of
 from pipeline import clock, topics
 from pipeline.domain.card_data import contains_card_data
+from pipeline.domain.reports import key_of as report_key
 from pipeline.domain.routing import key_of
 from pipeline.headers import headers_of, traceparent
 from pipeline.logging import redact
 from pipeline.messages.inputs import DisputeReport, ProviderReport
+from pipeline.messages.reports import ReportAnnounced
 from pipeline.messages.routing import UnroutedEvent
 
 log = structlog.get_logger()
@@ -58,7 +61,8 @@ async def _receive(request: Request, provider: str, webhooks: Webhooks, account:
         raise _problem(refused) from None
     if account is not None:
         said = [item for item in said if await _is_of(services, account, item)]
-    passed_on = await _pass_on(services, request, provider, raw, said)
+    arrived = Arrived(provider, account.name if account else None, raw)
+    passed_on = await _pass_on(services, request, arrived, said)
     metrics.WEBHOOKS.labels(provider, "received").inc()
     return _acknowledged(webhooks, passed_on)
 
@@ -110,14 +114,25 @@ def _problem(refused: WebhookRefused) -> Problem:
     return Problem(kind, refused.reason.value.replace("_", " "))
 
 
-async def _pass_on(services: Services, request: Request, provider: str, raw: bytes, said: Sequence[Translated]) -> int:
-    sent = []
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A delivery, at the endpoint of a provider or of one account there."""
+
+    provider: str
+    account: str | None
+    raw: bytes
+
+
+async def _pass_on(services: Services, request: Request, arrived: Arrived, said: Sequence[Translated]) -> int:
+    sent, provider = [], arrived.provider
     for item in said:
         match item:
             case ProviderReport() | DisputeReport():
                 sent.append(_send_report(services, request, item))
             case Unrouted():
-                sent.append(_send_unrouted(services, provider, raw, item))
+                sent.append(_send_unrouted(services, provider, arrived.raw, item))
+            case Announced():
+                sent.append(_send_announced(services, arrived, item))
             case Ignored():
                 metrics.WEBHOOKS.labels(provider, "ignored").inc()
                 log.info(
@@ -139,6 +154,23 @@ async def _send_report(services: Services, request: Request, report: ProviderRep
         of=report.operation if isinstance(report, ProviderReport) else "dispute",
         says=report.outcome if isinstance(report, ProviderReport) else report.step,
     )
+
+
+async def _send_announced(services: Services, arrived: Arrived, item: Announced) -> None:
+    """A settlement report can be fetched."""
+    record = ReportAnnounced(
+        report=report_key(arrived.provider, arrived.account, item.reference),
+        provider=arrived.provider,
+        account=arrived.account,
+        reference=item.reference,
+        url=item.url,
+        event_id=item.event_id,
+        announced_at=clock.now(),
+    )
+    headers = headers_of(record, "gateway")
+    await services.producer.send(topics.REPORTS, record.report, services.codec.encode(record), headers)
+    metrics.PRODUCED.labels(topics.REPORTS).inc()
+    log.info("webhook report announced", report=record.report, event_id=item.event_id, event_type=item.event_type)
 
 
 async def _send_unrouted(services: Services, provider: str, raw: bytes, event: Unrouted) -> None:

@@ -39,6 +39,7 @@ STATEFUL: Final = {
     "retry": topics.EVENTS,
     "routing": topics.UNROUTED,
     "settlement": topics.SETTLEMENT_LINES,
+    "reports": topics.REPORTS,
 }
 """The stages that keep state, and the topic each keeps it for."""
 

@@ -24,6 +24,7 @@ from pipeline.admin import AdminError
 from pipeline.admin_cli import schemas_app, topics_app
 from pipeline.clock_cli import app as clock_app
 from pipeline.explain_cli import explain
+from pipeline.reports_cli import app as reports_app
 from pipeline.review_cli import app as review_app
 from pipeline.run import PROCESSES
 from pipeline.settings import home
@@ -47,6 +48,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(verify_app)
 app.add_typer(review_app, name="review")
 app.add_typer(unmatched_app, name="unmatched")
+app.add_typer(reports_app, name="reports")
 app.add_typer(declines_app, name="declines")
 app.add_typer(clock_app, name="clock")
 for command in (explain, whatif, timers):

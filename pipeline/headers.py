@@ -12,6 +12,7 @@ from pipeline.messages import Input, Record
 from pipeline.messages.clearing import LedgerAlert, LedgerBalance
 from pipeline.messages.facts import Fact
 from pipeline.messages.journal import JournalRecord
+from pipeline.messages.reports import ReportAnnounced, ReportRead, ReportRequest
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.routing import ReferenceLearned, UnmatchedEvent, UnmatchedResolved, UnroutedEvent
 from pipeline.messages.settlement import SettlementJournalRecord, SettlementLine
@@ -84,4 +85,10 @@ def identity(record: Record) -> tuple[str, str, int]:  # noqa: PLR0911, PLR0912 
             return record.event_id, record.reference, record.listed_at
         case UnmatchedResolved():
             return ids.derive("resolved", record.reference, record.event_id), record.reference, record.resolved_at
+        case ReportAnnounced():
+            return ids.derive("announced", record.report, record.event_id), record.report, record.announced_at
+        case ReportRequest():
+            return record.request_id, record.report, record.issued_at
+        case ReportRead():
+            return ids.report_id(record.request_id, record.outcome), record.report, record.read_at
     raise TypeError(f"{type(record).__name__} has no CloudEvents identity")

@@ -20,6 +20,8 @@ PROCESSES: Final[dict[str, str]] = {
     "routing": "topologies.routing:run",
     "ledger": "topologies.ledger:run",
     "settlement": "topologies.settlement:run",
+    "reports": "topologies.reports:run",
+    "fetcher": "connectors.settlement.fetcher:run",
     "clearing": "topologies.clearing:run",
     "relay": "topologies.timer_relay:run",
     **{f"worker-{provider}": "connectors.worker:run" for provider in PROVIDERS},

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         None, description="where a customer comes back to after a redirect; `{payment_id}` in it is the payment's"
     )
     adyen_webhook_hmac_keys: SecretStr = Field(SecretStr(""), description="every active key in hex, comma-separated")
+    adyen_report_url: str = Field(
+        "https://ca-test.adyen.com/reports/download",
+        description="where its reports may come from; live: https://ca-live.adyen.com/reports/download",
+    )
+    adyen_report_api_key: SecretStr = Field(SecretStr(""), description="of the report user; without it adyen_api_key")
     adyen_webhook_username: str = Field("", description="basic authentication of the webhooks; none without it")
     adyen_webhook_password: SecretStr = SecretStr("")
     paypal_api_url: str = Field("https://api-m.sandbox.paypal.com", description="live: https://api-m.paypal.com")
@@ -80,6 +85,9 @@ class Settings(BaseSettings):
         None, description="where a payer comes back to from PayPal; `{payment_id}` in it"
     )
     paypal_key_hours: int = Field(6, ge=1, description="how long PayPal remembers an order's key: 6, or as agreed")
+    paypal_report_days: int = Field(
+        3, ge=0, le=31, description="days over whose transactions are fetched at the start; 0: none by themselves"
+    )
     paypal_webhook_ids: str = Field("", description="ids that PayPal gave the webhook, every active one, with commas")
     paypal_webhook_check: Literal["certificate", "call"] = Field(
         "certificate", description="verify webhooks here, by PayPal's certificate, or by a call to PayPal each"

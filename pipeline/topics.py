@@ -21,6 +21,8 @@ JOURNAL: Final = "ledger.journal"
 UNROUTED: Final = "providers.unrouted"
 UNMATCHED: Final = "providers.unmatched"
 SETTLEMENT_LINES: Final = "settlement.lines"
+REPORTS: Final = "settlement.reports"
+REPORT_REQUESTS: Final = "settlement.requests"
 ALERTS: Final = "ledger.alerts"
 BALANCES: Final = "ledger.balances"
 HEARTBEAT: Final = "__debezium-heartbeat.payments"
@@ -96,7 +98,9 @@ def _flow() -> list[Topic]:
 
 def _settlement() -> list[Topic]:
     return [
-        Topic(SETTLEMENT_LINES, FOREVER, ("reconcile",), ("settlement",)),
+        Topic(SETTLEMENT_LINES, FOREVER, ("reconcile", "fetcher"), ("settlement",)),
+        Topic(REPORTS, FOREVER, ("gateway", "fetcher", "relay", "operators"), ("reports",), partitions=1),
+        Topic(REPORT_REQUESTS, 30 * DAY, ("reports",), ("fetcher",), partitions=1),
         Topic(BALANCES, FOREVER, ("clearing",), ("consumers",), partitions=1, compacted=True),
         Topic(ALERTS, 30 * DAY, ("clearing",), ("consumers", "webhooks"), partitions=1),
     ]
@@ -110,7 +114,7 @@ def _requests() -> list[Topic]:
 
 
 def _timers() -> list[Topic]:
-    writers = ("authorization", "capture", "routing", "relay")
+    writers = ("authorization", "capture", "routing", "reports", "relay")
     return [Topic(tier(name), seconds + 30 * DAY, writers, ("relay",)) for name, seconds in TIERS.items()]
 
 
@@ -120,7 +124,7 @@ def _public() -> list[Topic]:
 
 def _dead_letters() -> list[Topic]:
     read = [COMMANDS, INTAKE, AUTHORIZATIONS, EVENTS, JOURNAL, UNROUTED, *map(requests, PROVIDERS), *map(tier, TIERS)]
-    read += [SETTLEMENT_LINES, ALERTS]
+    read += [SETTLEMENT_LINES, REPORTS, REPORT_REQUESTS, ALERTS]
     read += PublicTopic
     return [Topic(dlq(topic), 90 * DAY, ("stages",), ("operators",), partitions=1) for topic in read]
 

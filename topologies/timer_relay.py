@@ -105,7 +105,12 @@ def outgoing(codec: Codec, topic: str, waiting: Waiting, now: int) -> Outgoing:
 
 
 def _fires_into(timer: Timer) -> str:
-    return topics.UNROUTED if timer.kind is TimerKind.UNROUTED else topics.INTAKE
+    match timer.kind:
+        case TimerKind.UNROUTED:
+            return topics.UNROUTED
+        case TimerKind.REPORT:
+            return topics.REPORTS
+    return topics.INTAKE
 
 
 def fired(timer: Timer, now: int) -> TimerFired:

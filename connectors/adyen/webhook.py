@@ -24,13 +24,16 @@ from connectors import references
 from connectors.adyen import answers, refusals
 from connectors.adyen.amounts import AmountError, from_adyen
 from connectors.adyen.objects import EventAmount, Item, Notification, parse
-from connectors.provider import Refusal, Translated, Unrouted, UnroutedReason, WebhookRefused
+from connectors.provider import Announced, Refusal, Translated, Unrouted, UnroutedReason, WebhookRefused
 from pipeline import ids
 from pipeline.messages.inputs import DisputeReport, ProviderReport
 from pipeline.messages.values import Decline, DisputeStep, Operation, Outcome, ReportSource
 from pipeline.settings import Settings, listed
 
 ACKNOWLEDGEMENT: Final = b"[accepted]"
+REPORT: Final = "REPORT_AVAILABLE"
+SETTLEMENT: Final = "settlement_detail_report"
+"""How the names of the reports begin that are read by themselves; pspReference is the name, reason the URL."""
 _TRUTH: Final = {"true": True, "false": False}
 _GENERIC_REFUSAL: Final = "2"
 
@@ -313,6 +316,9 @@ _READERS: Final[dict[str, Reader]] = {
 
 
 def _translated(item: Item, raw: bytes, now: int) -> Translated:
+    if item.event_code == REPORT and _TRUTH[item.success] and item.psp_reference.startswith(SETTLEMENT):
+        name = item.psp_reference
+        return Announced(event_id=event_id(item), event_type=REPORT, reference=name, url=item.reason)
     reader = _READERS.get(item.event_code)
     said = reader(item, _TRUTH[item.success]) if reader else None
     if said is None:

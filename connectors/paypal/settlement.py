@@ -91,9 +91,9 @@ def _check_count(line: int, said: str | None, count: int) -> None:
 def _line(row: Row, account: str | None, origin: Origin) -> SettlementLine:
     own, code = row.need("Transaction ID"), row.need("Transaction Event Code")
     amounts = _amounts(row)
-    kind = _kind(row, code, amounts["gross"])
+    kind = kind_of(code, amounts["gross"], row.line)
     return SettlementLine(
-        line_id=ids.line_id(NAME, account or "", own, code, amounts["currency"]),
+        line_id=line_id(account, own, code, amounts["currency"]),
         provider=NAME,
         account=account,
         report_id=origin.report_id,
@@ -110,11 +110,17 @@ def _line(row: Row, account: str | None, origin: Origin) -> SettlementLine:
     )
 
 
-def _kind(row: Row, code: str, gross: int) -> LineKind:
+def line_id(account: str | None, own: str, code: str, currency: str) -> str:
+    """A transaction's line, whichever report it stands in: of one transaction each currency has its own."""
+    return ids.line_id(NAME, account or "", own, code, currency)
+
+
+def kind_of(code: str, gross: int, line: int) -> LineKind:
+    """What a transaction is about. Raises ReportError for a code that moves no money, or is none."""
     if _CODE.fullmatch(code) is None:
-        raise ReportError(row.line, f"Transaction Event Code: {code[:20]!r} is none")
+        raise ReportError(line, f"Transaction Event Code: {code[:20]!r} is none")
     if code.startswith("T13"):
-        raise ReportError(row.line, f"{code} is an authorization: it moves no money, and this is no settlement report")
+        raise ReportError(line, f"{code} is an authorization: it moves no money, and this is no settlement report")
     kind = CODES.get(code) or GROUPS.get(code[:3], LineKind.ADJUSTMENT)
     if kind is LineKind.CHARGE and gross < 0:
         return LineKind.ADJUSTMENT  # we paid somebody

@@ -28,6 +28,13 @@ class ReportError(ValueError):
         self.line = line
 
 
+class EmptyReportError(ReportError):
+    """A report without a line."""
+
+    def __init__(self) -> None:
+        super().__init__(0, "the report has no lines")
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The file that the lines are read from; `account` is what the operator says it is the report of."""

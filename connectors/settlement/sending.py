@@ -17,7 +17,7 @@ from typing import Final
 import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-from connectors.settlement.report import Origin, Reader, ReportError
+from connectors.settlement.report import EmptyReportError, Origin, Reader
 from pipeline import admin, ids, topics
 from pipeline.codec import Codec
 from pipeline.headers import headers_of, key_of
@@ -56,7 +56,7 @@ def check(path: Path, reader: Reader, account: str | None, advance: Advance) -> 
         last = max(last, line.occurred_at)
         count += 1
     if not count:
-        raise ReportError(0, "the report has no lines")
+        raise EmptyReportError
     return Report(path, origin, reader, count, first, last)
 
 

@@ -196,6 +196,12 @@ class Origin(msgspec.Struct, frozen=True):
     idempotency_key: str | None = None
 
 
+class Payout(msgspec.Struct, frozen=True):
+    """Money on its way to the bank, as far as an event names it."""
+
+    id: str
+
+
 class EventData(msgspec.Struct, frozen=True):
     object: msgspec.Raw = msgspec.Raw(b"null")
 

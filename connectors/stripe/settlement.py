@@ -81,12 +81,17 @@ def _line(row: Row, origin: Origin) -> SettlementLine:
     )
 
 
+def arrival_id(payout: str) -> str:
+    """Our name of a payout's arrival, which Stripe has no transaction for."""
+    return f"{payout}/paid"
+
+
 def _arrival(row: Row, origin: Origin) -> SettlementLine:
     """The payout's money is at the bank: the report's status says so, no balance transaction does."""
     payout = row.need("payout_id")
     currency = row.currency("currency")
     arrived = -row.minor("gross", currency)
-    own = f"{payout}/paid"
+    own = arrival_id(payout)
     return SettlementLine(
         line_id=ids.line_id(NAME, own),
         provider=NAME,

@@ -19,6 +19,7 @@ from typing import Final, TypeGuard
 import msgspec
 
 from connectors.provider import (
+    Announced,
     Answer,
     Ignored,
     Refusal,
@@ -29,12 +30,14 @@ from connectors.provider import (
 )
 from connectors.stripe import answers
 from connectors.stripe.amounts import from_stripe
-from connectors.stripe.objects import Dispute, Event, IntentStatus, PaymentIntent, Pointer, Refund, parse
+from connectors.stripe.objects import Dispute, Event, IntentStatus, PaymentIntent, Payout, Pointer, Refund, parse
 from pipeline import ids
 from pipeline.messages.inputs import DisputeReport, ProviderReport
 from pipeline.messages.values import DisputeStep, Operation, Outcome, ReportSource
 from pipeline.settings import Settings, listed
 
+ANNOUNCED_BY: Final = frozenset({"payout.reconciliation_completed", "payout.paid", "payout.failed"})
+"""A payout's transactions are complete, it arrived, or it came back: each is a reason to read it again."""
 SIGNATURE: Final = "stripe-signature"
 TOLERANCE: Final = 300
 """Seconds between the signed time and now, either way."""
@@ -97,11 +100,18 @@ def translate(raw: bytes, now: int, payment_id: str | None = None) -> list[Trans
         reader = _READERS.get(event.type)
         if reader is not None:
             return [reader(event, Received(now, payment_id))]
+        if event.type in ANNOUNCED_BY:
+            return [_announced(event)]
     except msgspec.MsgspecError as error:
         raise WebhookRefused(Refusal.MALFORMED_BODY) from error
     if event.type in _WITHOUT_EFFECT:
         return [Ignored(event_id=event.id, event_type=event.type)]
     return [_unrouted(event, UnroutedReason.UNKNOWN_TYPE, _reference(event))]
+
+
+def _announced(event: Event) -> Announced:
+    payout = parse(event.data.object, Payout)
+    return Announced(event_id=event.id, event_type=event.type, reference=payout.id)
 
 
 def _parts(header: str) -> tuple[str, list[str]]:
@@ -242,12 +252,14 @@ _READERS: Final[dict[str, Reader]] = {
     "charge.dispute.closed": _dispute,
 }
 
-ACTED_ON: Final = frozenset(_READERS)
+ACTED_ON: Final = frozenset({*_READERS, *ANNOUNCED_BY})
 """The event types that a webhook endpoint at Stripe needs: the others are acknowledged and have no effect."""
 
 _WITHOUT_EFFECT: Final = frozenset(
     {
         "payment_intent.created",
+        "payout.created",
+        "payout.updated",
         # The charge's view of what the payment intent's events say.
         "charge.succeeded",
         "charge.pending",

@@ -10,6 +10,7 @@ from pipeline.messages.facts import FACTS
 from pipeline.messages.inputs import INPUTS
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.public import PaymentEvent
+from pipeline.messages.reports import REPORTS
 from pipeline.messages.requests import REQUESTS
 from pipeline.messages.routing import ROUTING
 from pipeline.messages.settlement import SETTLEMENT
@@ -26,6 +27,7 @@ RECORDS: tuple[type[Record], ...] = (
     *ROUTING,
     *SETTLEMENT,
     *CLEARING,
+    *REPORTS,
     DeadLetter,
 )
 """Every record that has a contract of its own."""

@@ -11,12 +11,12 @@ from pipeline.messages.values import Operation, TimerKind
 
 
 class Timer(Record, frozen=True, kw_only=True):
-    """Due once at `due_at`; fires as `TimerFired` into `payments.intake`, an unrouted event's into its own topic."""
+    """Due once at `due_at`; fires as `TimerFired` into `payments.intake`, or into the topic of what is no payment."""
 
     timer_id: str
     payment_id: Annotated[
         str,
-        msgspec.Meta(description="the record's key: a payment, or for an unrouted event the provider's reference"),
+        msgspec.Meta(description="the record's key: a payment, a provider's reference, or a settlement report"),
     ]
     kind: TimerKind
     subject_id: Annotated[str, msgspec.Meta(description="attempt, hold, capture, void or refund it is set for")]

@@ -86,6 +86,8 @@ class TimerKind(StrEnum):
     HOLD_EXPIRY = "hold_expiry"
     UNROUTED = "unrouted"
     """An event of a provider still waits for its payment."""
+    REPORT = "report"
+    """A settlement report is asked for again."""
 
 
 class RejectionReason(StrEnum):

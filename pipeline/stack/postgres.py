@@ -87,7 +87,8 @@ class Postgres:
         if os.geteuid() != 0:
             return self.home, programs / "bin", None
         account = _account()
-        name = hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:12]
+        # A home that was deleted by hand and made anew has other passwords, and no use for the old one's data.
+        name = hashlib.sha256(f"{self.home.resolve()} {self.passwords['admin']}".encode()).hexdigest()[:12]
         return _SYSTEM_HOME / name, _readable(programs, account) / "bin", account
 
     def _initialise(self, data: Path, binaries: Path, account: int | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from connectors.simulator.adyen import errors, items
+from connectors.simulator.adyen.batches import Batches
 from connectors.simulator.adyen.items import Event
 from connectors.simulator.adyen.methods import Later, Method, Result, method_of
 from connectors.simulator.adyen.payments import Kind, Modification, Payment, References, State
@@ -49,12 +50,18 @@ class Account:
         self.payments: dict[str, Payment] = {}
         self.modifications: dict[str, Modification] = {}
         self._attempts: Counter[tuple[str, str]] = Counter()
+        self.batches = Batches(parts.book, PROVIDER, settings.merchant_account or "TestMerchant")
 
     def reset(self) -> None:
         """An account without a history."""
         self.payments.clear()
         self.modifications.clear()
         self._attempts.clear()
+        self.batches.reset()
+
+    def knows(self, key: str | None) -> bool:
+        """Whether an API key is one of this account's."""
+        return bool(key) and (not self._settings.api_keys or key in self._settings.api_keys)
 
     def payment(self, psp: str) -> Payment:
         """The payment. Raises AdyenError."""
@@ -333,7 +340,9 @@ class Account:
     def report(self, name: str, call: Call) -> None:
         """A report can be downloaded."""
         account = self._settings.merchant_account or "TestMerchant"
-        event = items.of_account("REPORT_AVAILABLE", account, name, call.now, reason=f"{call.base_url}/reports/{name}")
+        event = items.of_account(
+            "REPORT_AVAILABLE", account, name, call.now, reason=f"{call.base_url}/reports/download/{name}"
+        )
         call.events.append(event)
 
     def _release(self, payment: Payment, now: int, modification: Modification | None = None) -> None:

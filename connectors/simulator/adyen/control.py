@@ -6,7 +6,8 @@ POST   /_sim/adyen/payments/{psp}/expire     the issuer lets go of what is left 
 POST   /_sim/adyen/payments/{psp}/close      the shopper never came back
 POST   /_sim/adyen/payments/{psp}/chargeback the cardholder disputes it
 POST   /_sim/adyen/payments/{psp}/refund     somebody refunds all of it in the Customer Area
-POST   /_sim/adyen/reports/{name}            a report can be downloaded
+POST   /_sim/adyen/reports/{name}            a report is said to be there
+POST   /_sim/adyen/batches                   settle what is open -> {"report"}: it can be downloaded
 POST   /_sim/adyen/webhooks/batch            ?reference=: all events of a payment in one delivery -> {"sent"}
 """
 
@@ -49,9 +50,11 @@ class AdyenControl:
             ("payments/{psp}/decide", self.decide),
             *((f"payments/{{psp}}/{name}", self._to(doing)) for name, doing in doings.items()),
             ("reports/{name}", self.report),
+            ("batches", self.close_batch),
             ("webhooks/batch", self.batch),
         ]
-        return [Route(f"/_sim/adyen/{path}", guarded(_refusing(handler)), methods=["POST"]) for path, handler in table]
+        posts = [Route(f"/_sim/adyen/{path}", guarded(_refusing(handler)), methods=["POST"]) for path, handler in table]
+        return [*posts, Route("/reports/download/{name}", self.download)]
 
     async def settle(self, _request: Request) -> Response:
         """No waiting for the clock."""
@@ -73,6 +76,22 @@ class AdyenControl:
         self._account.report(request.path_params["name"], call)
         self._outbox.publish(call.events)
         return answer({})
+
+    async def close_batch(self, request: Request) -> Response:
+        """A batch is settled and paid out, and its report announced."""
+        call = self._begin()
+        call.base_url = str(request.base_url).rstrip("/")
+        name = self._account.batches.close(call.now)
+        self._account.report(name, call)
+        self._outbox.publish(call.events)
+        return answer({"report": name})
+
+    async def download(self, request: Request) -> Response:
+        """A report, for whoever has a key."""
+        if not self._account.knows(request.headers.get("x-api-key")):
+            return answer({}, 401)
+        text = self._account.batches.report(request.path_params["name"])
+        return answer({}, 404) if text is None else Response(text, media_type="text/csv")
 
     async def batch(self, request: Request) -> Response:
         """Several items in one delivery."""

@@ -52,6 +52,7 @@ class Operation(StrEnum):
     LIST_CHARGES = "list_charges"
     RETRIEVE_TRANSACTION = "retrieve_balance_transaction"
     LIST_TRANSACTIONS = "list_balance_transactions"
+    RETRIEVE_PAYOUT = "retrieve_payout"
     RETRIEVE_DISPUTE = "retrieve_dispute"
     UPDATE_DISPUTE = "update_dispute"
     CLOSE_DISPUTE = "close_dispute"
@@ -77,6 +78,7 @@ _ROUTES: Final = {
     ("GET", "charges", _ID): Operation.RETRIEVE_CHARGE,
     ("GET", "balance_transactions"): Operation.LIST_TRANSACTIONS,
     ("GET", "balance_transactions", _ID): Operation.RETRIEVE_TRANSACTION,
+    ("GET", "payouts", _ID): Operation.RETRIEVE_PAYOUT,
     ("GET", "disputes"): Operation.LIST_DISPUTES,
     ("GET", "disputes", _ID): Operation.RETRIEVE_DISPUTE,
     ("POST", "disputes", _ID): Operation.UPDATE_DISPUTE,
@@ -360,6 +362,7 @@ class StripeApi:
             Operation.RETRIEVE_TRANSACTION: lambda i, p: self._one(
                 _get(store.transactions, i, "balance transaction"), p
             ),
+            Operation.RETRIEVE_PAYOUT: lambda i, p: self._one(_get(store.payouts, i, "payout"), p),
             Operation.RETRIEVE_EVENT: lambda i, _: _raw(self._event(store.event(i))),
             Operation.LIST_INTENTS: lambda _, p: self._list(
                 "payment_intents", listed(reversed(store.intents.values()), p, "customer"), p
@@ -375,7 +378,7 @@ class StripeApi:
             ),
             Operation.LIST_TRANSACTIONS: lambda _, p: self._list(
                 "balance_transactions",
-                listed(reversed(store.transactions.values()), p, "source", "type", "currency"),
+                listed(store.paid_out(p.text("payout")), p, "source", "type", "currency"),
                 p,
             ),
             Operation.LIST_EVENTS: lambda _, p: self._events(p),

@@ -95,13 +95,17 @@ class StripeControl:
 
     async def pay_out(self, _request: Request) -> Response:
         """The balance goes to the bank."""
-        made = self._account.payouts.pay_out(self._begin())
+        call = self._begin()
+        made = self._account.payouts.pay_out(call)
+        self._outbox.publish(call.events)
         return answer([msgspec.structs.asdict(payout) for payout in made])
 
     async def settle_payout(self, request: Request) -> Response:
         """A payout ends."""
         outcome = msgspec.convert(request.query_params.get("outcome"), PayoutOutcome)
-        payout = self._account.payouts.settle(request.path_params["id"], PayoutStatus(outcome), self._begin())
+        call = self._begin()
+        payout = self._account.payouts.settle(request.path_params["id"], PayoutStatus(outcome), call)
+        self._outbox.publish(call.events)
         return answer(msgspec.structs.asdict(payout))
 
     async def balance_report(self, _request: Request) -> Response:

@@ -188,7 +188,7 @@ class Dispute(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Payout(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """Money on its way to the bank. It has no API here: the reports and the controls show it."""
+    """Money on its way to the bank; only the controls make one."""
 
     id: str
     created: int
@@ -218,7 +218,7 @@ class BalanceTransaction(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.amount - self.fee
 
 
-StripeObject = Intent | Charge | Refund | Dispute | BalanceTransaction
+StripeObject = Intent | Charge | Refund | Dispute | BalanceTransaction | Payout
 
 
 class Event(msgspec.Struct, frozen=True, gc=False, kw_only=True):

@@ -42,7 +42,8 @@ class Payouts:
         if status is PayoutStatus.FAILED:
             back = self._records.transact(TransactionType.PAYOUT_FAILURE, payout, payout.amount, call)
             changed = replace(changed, failure_balance_transaction=back.id)
-        self._store.payouts[payout.id] = changed
+        self._records.put(changed)
+        self._records.emit(call, f"payout.{status}", changed)
         return changed
 
     def _make(self, currency: str, taken: list[str], call: Call) -> Payout | None:
@@ -59,5 +60,7 @@ class Payouts:
         )
         out = self._records.transact(TransactionType.PAYOUT, payout, -amount, call)
         self._store.paid_out_by |= dict.fromkeys([*taken, out.id], payout.id)
-        self._store.payouts[payout.id] = replace(payout, balance_transaction=out.id)
-        return self._store.payouts[payout.id]
+        made = self._records.put(replace(payout, balance_transaction=out.id))
+        self._records.emit(call, "payout.created", made)
+        self._records.emit(call, "payout.reconciliation_completed", made)
+        return made

@@ -17,9 +17,12 @@ from connectors.simulator.stripe.objects import (
     Failure,
     Intent,
     IntentStatus,
+    Payout,
+    PayoutStatus,
     Refund,
     RefundStatus,
     StripeObject,
+    TransactionType,
 )
 
 Json = dict[str, Any]
@@ -58,6 +61,8 @@ def shape(thing: StripeObject) -> Json:
         return refund(thing)
     if isinstance(thing, Dispute):
         return dispute(thing)
+    if isinstance(thing, Payout):
+        return payout(thing)
     return transaction(thing)
 
 
@@ -233,10 +238,45 @@ def transaction(it: BalanceTransaction) -> Json:
         "fee": it.fee,
         "fee_details": [{**fee, "description": "Stripe processing fees"}] if it.fee else [],
         "net": it.net,
-        "reporting_category": it.type,
+        "reporting_category": category(it),
         "source": it.source,
         "status": "pending",
         "type": it.type,
+    }
+
+
+def category(it: BalanceTransaction) -> str:
+    """The finer word: an adjustment is a dispute here, or what came back of it."""
+    if it.type is TransactionType.ADJUSTMENT:
+        return "dispute" if it.amount < 0 else "dispute_reversal"
+    return "payout_reversal" if it.type is TransactionType.PAYOUT_FAILURE else it.type.value
+
+
+def payout(it: Payout) -> Json:
+    """A payout, made by the account's schedule."""
+    return {
+        "id": it.id,
+        "object": "payout",
+        "amount": it.amount,
+        "arrival_date": it.arrival_date,
+        "automatic": True,
+        "balance_transaction": it.balance_transaction,
+        "created": it.created,
+        "currency": it.currency,
+        "description": "STRIPE PAYOUT",
+        "destination": "ba_simulated",
+        "failure_balance_transaction": it.failure_balance_transaction,
+        "failure_code": "account_closed" if it.status is PayoutStatus.FAILED else None,
+        "livemode": False,
+        "metadata": {},
+        "method": "standard",
+        "original_payout": None,
+        "reconciliation_status": "completed",
+        "reversed_by": None,
+        "source_type": "card",
+        "statement_descriptor": None,
+        "status": it.status,
+        "type": "bank_account",
     }
 
 

@@ -21,6 +21,7 @@ from connectors.simulator.stripe.objects import (
     TransactionType,
 )
 from connectors.simulator.stripe.records import PAYMENT
+from connectors.simulator.stripe.render import category
 from connectors.simulator.stripe.store import Store
 from pipeline.money import decimal
 
@@ -35,7 +36,7 @@ PAYOUTS: Final = (
     "balance_transaction_id", "description", "payout_expected_arrival_date", "payout_status", "payout_reversed_at_utc",
     "payout_type", "payout_description", "payout_destination_id",
 )  # fmt: skip
-_OF_PAYOUTS: Final = {TransactionType.PAYOUT: "payout", TransactionType.PAYOUT_FAILURE: "payout_reversal"}
+_OF_PAYOUTS: Final = frozenset({TransactionType.PAYOUT, TransactionType.PAYOUT_FAILURE})
 
 
 def activity(store: Store) -> str:
@@ -58,7 +59,7 @@ def _activity_row(store: Store, it: BalanceTransaction) -> dict[str, Any]:
         **_amounts(it),
         **_times("created", it.created),
         **_times("available_on", it.available_on),
-        "reporting_category": _category(it),
+        "reporting_category": category(it),
         "source_id": it.source,
         **_customer_facing(it),
         "automatic_payout_id": payout,
@@ -83,7 +84,7 @@ def _payout_rows(store: Store) -> Iterator[dict[str, Any]]:
                 **_amounts(transaction),
                 **_times("effective_at", transaction.created),
                 "payout_id": payout.id,
-                "reporting_category": _OF_PAYOUTS[transaction.type],
+                "reporting_category": category(transaction),
                 "description": "STRIPE PAYOUT",
                 "payout_expected_arrival_date": _time(payout.arrival_date)[:10],
                 "payout_status": payout.status,
@@ -111,13 +112,6 @@ def _customer_facing(it: BalanceTransaction) -> dict[str, Any]:
         return {}
     amount = decimal(it.amount, it.currency.upper())
     return {"customer_facing_amount": amount, "customer_facing_currency": it.currency}
-
-
-def _category(it: BalanceTransaction) -> str:
-    """The finer word: an adjustment is a dispute here, or what came back of it."""
-    if it.type is TransactionType.ADJUSTMENT:
-        return "dispute" if it.amount < 0 else "dispute_reversal"
-    return it.type.value
 
 
 def _times(name: str, seconds: int) -> dict[str, str]:

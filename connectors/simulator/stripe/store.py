@@ -30,7 +30,16 @@ _RANGES: Final[dict[str, Callable[[int, int], bool]]] = {
     "lt": int.__lt__,
     "lte": int.__le__,
 }
-_EXPANDABLE: Final = frozenset({"latest_charge", "balance_transaction", "charge", "payment_intent"})
+_EXPANDABLE: Final = frozenset(
+    {
+        "latest_charge",
+        "balance_transaction",
+        "failure_balance_transaction",
+        "charge",
+        "payment_intent",
+        "source",
+    }
+)
 
 Thing = TypeVar("Thing")
 Listed = TypeVar("Listed", Intent, Charge, Refund, Dispute, BalanceTransaction, Event)
@@ -76,6 +85,8 @@ class Store:
             self.refunds[thing.id] = thing
         elif isinstance(thing, Dispute):
             self.disputes[thing.id] = thing
+        elif isinstance(thing, Payout):
+            self.payouts[thing.id] = thing
         else:
             self.transactions[thing.id] = thing
 
@@ -97,6 +108,11 @@ class Store:
     def source(self, identifier: str) -> Charge | Refund | Dispute | None:
         """What a balance transaction is about, if it is about a payment."""
         return self.charges.get(identifier) or self.refunds.get(identifier) or self.disputes.get(identifier)
+
+    def paid_out(self, payout: str | None) -> Iterable[BalanceTransaction]:
+        """What a payout took, its own transaction with it, newest first; every transaction without one."""
+        newest = reversed(self.transactions.values())
+        return newest if payout is None else (it for it in newest if self.paid_out_by.get(it.id) == payout)
 
     def refunds_of(self, charge: str) -> list[Refund]:
         """A charge's refunds, oldest first."""
@@ -123,7 +139,7 @@ class Store:
         return None if identifier is None else self._any(identifier)
 
     def _any(self, identifier: str) -> StripeObject | None:
-        for kept in (self.charges, self.intents, self.transactions):
+        for kept in (self.charges, self.intents, self.transactions, self.refunds, self.disputes, self.payouts):
             thing: StripeObject | None = kept.get(identifier)
             if thing is not None:
                 return thing

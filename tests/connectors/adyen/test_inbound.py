@@ -14,7 +14,7 @@ from aiohttp import web
 
 from connectors.adyen.client import AdyenProvider
 from connectors.adyen.webhook import Endpoint, translate, verify
-from connectors.provider import Translated, Unrouted
+from connectors.provider import Announced, Translated, Unrouted
 from pipeline import clock
 from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.requests import ProviderRequest
@@ -260,17 +260,21 @@ async def test_what_others_do(bench: Bench) -> None:
     """A dispute and a report are kept; a refund in the Customer Area and an expiry name the payment only."""
     authorize, reference = await bench.authorized(manual=False)
     await bench.control(f"payments/{reference}/chargeback")
-    await bench.control("reports/settlement_detail_report_batch_1.csv")
+    await bench.control("batches")
+    await bench.control("reports/invoice_1.pdf")
     await bench.control(f"payments/{reference}/refund")
     held, other = await bench.authorized()
     await bench.control(f"payments/{other}/expire")
-    found = await bench.receiver.other(5)
+    found = await bench.receiver.other(6)
     kept = {item.event_type: item.reference for item in found if isinstance(item, Unrouted)}
     assert kept == {
         "NOTIFICATION_OF_CHARGEBACK": reference,
         "CHARGEBACK": reference,
-        "REPORT_AVAILABLE": "settlement_detail_report_batch_1.csv",
+        "REPORT_AVAILABLE": "invoice_1.pdf",
     }
+    (announced,) = [item for item in found if isinstance(item, Announced)]
+    assert announced.reference == "settlement_detail_report_batch_1.csv"
+    assert announced.url == f"{bench.simulator.url}/reports/download/{announced.reference}"
     reports = {item.operation: item for item in found if isinstance(item, ProviderReport)}
     refund, expiry = reports[Operation.REFUND], reports[Operation.VOID]
     assert (refund.payment_id, refund.outcome, refund.amount) == (authorize.payment_id, Outcome.APPROVED, 1_050)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from connectors.adyen.webhook import AdyenWebhooks, Endpoint, routed, translate, verify, webhooks
-from connectors.provider import Refusal, Unrouted, UnroutedReason, WebhookRefused
+from connectors.provider import Announced, Refusal, Unrouted, UnroutedReason, WebhookRefused
 from pipeline.messages.inputs import DisputeReport, ProviderReport
 from pipeline.messages.values import DeclineCategory, DisputeStep, Operation, Outcome, ReportSource
 from pipeline.settings import Settings
@@ -354,11 +354,23 @@ def test_what_moves_no_payment_yet_is_kept_with_the_payments_reference(event: st
     assert json.loads(kept.raw) == made
 
 
-def test_a_report_is_kept_under_its_file_name() -> None:
-    made = item("REPORT_AVAILABLE", pspReference="settlement_detail_report_batch_1.csv", merchantReference="")
+@pytest.mark.parametrize(
+    ("name", "success"), [("dispute_report_1.csv", "true"), ("settlement_detail_report_batch_1.csv", "false")]
+)
+def test_another_report_is_kept_under_its_file_name(name: str, success: str) -> None:
+    made = item("REPORT_AVAILABLE", pspReference=name, merchantReference="", success=success)
     (kept,) = translate(delivery(made), NOW)
     assert isinstance(kept, Unrouted)
-    assert kept.reference == "settlement_detail_report_batch_1.csv"
+    assert kept.reference == name
+
+
+def test_a_settlement_report_is_announced() -> None:
+    name, url = "settlement_detail_report_batch_1.csv", "https://ca-test.adyen.com/reports/download/x.csv"
+    made = item("REPORT_AVAILABLE", pspReference=name, merchantReference="", reason=url)
+    (first,), (again,) = translate(delivery(made), NOW), translate(delivery(made), NOW + 1)
+    assert isinstance(first, Announced)
+    assert (first.reference, first.url) == (name, url)
+    assert first == again
 
 
 @pytest.mark.parametrize("theirs", ["order-17", "", reference(A).upper(), reference(A) + "x", reference(A)[:36]])

@@ -14,7 +14,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from connectors.provider import Ignored, Refusal, Unrouted, UnroutedReason, WebhookRefused, Webhooks, open_webhooks
+from connectors.provider import (
+    Announced,
+    Ignored,
+    Refusal,
+    Unrouted,
+    UnroutedReason,
+    WebhookRefused,
+    Webhooks,
+    open_webhooks,
+)
 from connectors.stripe import webhook
 from pipeline import ids
 from pipeline.messages.inputs import DisputeReport, ProviderReport
@@ -310,7 +319,7 @@ TYPE, NOBODY = UnroutedReason.UNKNOWN_TYPE, UnroutedReason.UNKNOWN_PAYMENT
         ("payment_intent.succeeded", {"id": "pi_2", "status": "succeeded"}, NOBODY, "pi_2"),
         ("payment_intent.succeeded", intent("succeeded", metadata={"payment_id": "shop-1"}), NOBODY, "pi_1"),
         ("charge.dispute.created", {"id": "dp_1", "payment_intent": "pi_1"}, NOBODY, "pi_1"),
-        ("payout.paid", {"id": "po_1"}, TYPE, "po_1"),
+        ("topup.created", {"id": "tu_1"}, TYPE, "tu_1"),
         ("an.event.of.tomorrow", [1, 2], TYPE, "evt_1"),
     ],
 )  # fmt: skip
@@ -411,3 +420,9 @@ async def test_the_gateway_finds_it_with_every_active_secret() -> None:
         await opened.verify(BODY + b" ", sign(BODY, SECRET), NOW)
     assert opened.acknowledgement is None, "any 2xx will do"
     await opened.close()
+
+
+@pytest.mark.parametrize("kind", sorted(webhook.ANNOUNCED_BY))
+def test_a_payout_announces_its_report(kind: str) -> None:
+    (item,) = webhook.translate(event(kind, {"id": "po_1", "object": "payout"}), NOW)
+    assert item == Announced(event_id="evt_1", event_type=kind, reference="po_1")
