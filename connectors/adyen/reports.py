@@ -7,6 +7,7 @@ A webhook names the URL, so it is held against the settings' own: the credential
 from __future__ import annotations
 
 from typing import IO
+from urllib.parse import unquote
 
 import httpx
 
@@ -46,7 +47,7 @@ class AdyenReports:
             url = httpx.URL()
         path = url.raw_path.decode()
         same = (url.scheme, url.host, url.port) == (self._base.scheme, self._base.host, self._base.port)
-        below = path.startswith(self._base.raw_path.decode()) and ".." not in path
+        below = path.startswith(self._base.raw_path.decode()) and ".." not in unquote(path)
         if not same or not below or url.userinfo:
             raise FetchError(ReadOutcome.REFUSED, f"reports come from {self._base} only: see adyen_report_url")
         return text

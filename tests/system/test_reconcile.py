@@ -9,7 +9,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -91,6 +94,50 @@ def test_a_days_payments_are_reconciled_and_paid_out(system: System, tmp_path: P
     assert (paid["earned"], paid["arrived"]) == (payout["amount"], payout["amount"])
     assert (said["lines"], said["known_before"]) == (2, 2)
     assert balances(system) == cleared, "what was fetched is known when it comes as a file"
+
+
+def owed(system: System, provider: str) -> dict[str, int]:
+    """What is open with a provider, by kind of account."""
+    query = "SELECT split_part(account, ':', 1), balance FROM ledger.balances WHERE balance <> 0 AND account LIKE %s"
+    found = dict(system.query(query, f"%:{provider}:USD"))
+    return {kind: balance for kind, balance in found.items() if kind != "provider_fees"}
+
+
+def test_a_batch_of_adyens_and_a_day_of_paypals_are_fetched(system: System) -> None:
+    """Adyen's webhook names the report and its URL; PayPal's day is asked for by an operator, before it is over."""
+    for provider, token in (("adyen", "adyen_ok"), ("paypal", "paypal_ok")):
+        calls = Calls(system, provider)
+        payment = calls.create("80.00", token=token)
+        calls.post(f"/intents/{payment}/authorize", {}, 200, **WAIT)
+        calls.post(f"/intents/{payment}/capture", {}, 202)
+        calls.becomes(payment, "captured")
+        assert owed(system, provider) == {"provider_receivable": 8_000}
+    with system.simulator() as simulator:
+        simulator.post("/_sim/adyen/batches").raise_for_status()
+    until(lambda: owed(system, "adyen") == {"payout_in_transit": 8_000 - 12 - 80}, "Adyen has paid out")
+    system.command("reports", "fetch", "paypal", f"{datetime.now(UTC):%Y-%m-%d}")
+    until(lambda: owed(system, "paypal") == {"provider_balance": 8_000 - 328}, "PayPal has confirmed it")
+    assert "posted" in system.command("reports", "list")
+
+
+def test_a_fetcher_that_is_killed_loses_nothing_and_doubles_nothing(system: System) -> None:
+    calls = Calls(system)
+    payment = calls.create("70.00")
+    calls.post(f"/intents/{payment}/authorize", {}, 200, **WAIT)
+    calls.post(f"/intents/{payment}/capture", {}, 200, **WAIT)
+    before = balances(system)
+    with system.simulator() as simulator:
+        (payout,) = simulator.post("/_sim/stripe/payouts").json()
+        for _ in range(3):
+            with suppress(LookupError):  # not started again yet
+                system.process("fetcher").kill()
+            sleep(0.4)
+        simulator.post(f"/_sim/stripe/payouts/{payout['id']}", params={"outcome": "paid"}).raise_for_status()
+    arrived = before.get("bank", 0) + payout["amount"]
+    until(lambda: balances(system).get("bank") == arrived, "the payout is at the bank")
+    query = "SELECT kind FROM settlement.lines WHERE payout_id = %s ORDER BY kind"
+    assert system.query(query, payout["id"]) == [("charge",), ("payout",), ("payout_arrived",)]
+    until(lambda: all(state.status is Status.POSTED for state in reports(system)), "every report was read")
 
 
 def test_planted_differences_are_each_named(system: System, tmp_path: Path) -> None:

@@ -340,10 +340,8 @@ class Account:
     def report(self, name: str, call: Call) -> None:
         """A report can be downloaded."""
         account = self._settings.merchant_account or "TestMerchant"
-        event = items.of_account(
-            "REPORT_AVAILABLE", account, name, call.now, reason=f"{call.base_url}/reports/download/{name}"
-        )
-        call.events.append(event)
+        url = f"{call.base_url}/reports/download/MerchantAccount/{account}/{name}"
+        call.events.append(items.of_account("REPORT_AVAILABLE", account, name, call.now, reason=url))
 
     def _release(self, payment: Payment, now: int, modification: Modification | None = None) -> None:
         left = payment.left

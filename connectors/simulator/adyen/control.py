@@ -54,7 +54,7 @@ class AdyenControl:
             ("webhooks/batch", self.batch),
         ]
         posts = [Route(f"/_sim/adyen/{path}", guarded(_refusing(handler)), methods=["POST"]) for path, handler in table]
-        return [*posts, Route("/reports/download/{name}", self.download)]
+        return [*posts, Route("/reports/download/MerchantAccount/{account}/{name}", self.download)]
 
     async def settle(self, _request: Request) -> Response:
         """No waiting for the clock."""

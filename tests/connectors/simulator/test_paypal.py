@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from connectors.paypal import settlement
+from connectors.paypal import reports, settlement
+from connectors.settlement.fetching import FetchError
 from connectors.settlement.report import Origin
 from connectors.simulator.paypal.certificates import HOST, Certificates
 from connectors.simulator.paypal.errors import ISSUES
@@ -34,7 +35,9 @@ from connectors.simulator.paypal.outbox import MOST_ATTEMPTS, PayPalEndpoint
 from connectors.simulator.paypal.records import References
 from connectors.simulator.settings import DeliverySettings
 from connectors.simulator.webhooks import Deliverer, Delivery
-from pipeline.messages.settlement import LineKind
+from pipeline.domain.settlement import figures
+from pipeline.messages.reports import ReadOutcome, ReportRequest
+from pipeline.messages.settlement import LineKind, SettlementLine
 from tests.connectors.simulators import PAYPAL, Simulator, simulator
 
 CLIENT = (PAYPAL["PAYMENTS_PAYPAL_CLIENT_ID"], PAYPAL["PAYMENTS_PAYPAL_CLIENT_SECRET"])
@@ -794,6 +797,68 @@ def test_the_settlement_report_can_be_reconciled(paypal: PayPal) -> None:
     assert (first.fee, first.net) == (75, 925)
     assert (refunded.operation_reference, refunded.payment_id) == (refund, PAYMENT)
     assert len({line.line_id for line in lines}) == len(lines)
+
+
+def test_a_day_that_is_fetched_is_what_the_report_says(paypal: PayPal) -> None:
+    """The same lines, ids and figures: what is posted from one is known when the other comes."""
+    paypal.capture(paypal.authorized(value="1000", currency="JPY"))
+    paypal.refund(paypal.captured(), "4.00")
+    dispute = paypal.control(f"captures/{paypal.captured()}/dispute")["id"]
+    paypal.control(f"disputes/{dispute}/resolve", outcome="success")
+    paypal.captured("paypal_capture_pending")
+    paypal.captured("paypal_declined_5120")
+    text = paypal.get("/_sim/paypal/settlement_report.csv").text
+    wanted = {line.line_id: told(line) for line in settlement.read(io.StringIO(text), Origin("today"))}
+    assert len(wanted) == 6
+    found = fetched(paypal, f"{datetime.now(UTC):%Y-%m-%d}")
+    assert {line.line_id: told(line) for line in found} == wanted
+    assert fetched(paypal, f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}") == [], "nothing was made yesterday"
+
+
+def test_many_pages_of_a_day_are_read_to_the_end(paypal: PayPal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reports, "_PAGE", 2)
+    made = {paypal.captured() for _ in range(5)}
+    assert {line.provider_line for line in fetched(paypal, f"{datetime.now(UTC):%Y-%m-%d}")} == made
+
+
+def test_a_pending_capture_counts_on_the_day_it_completes(paypal: PayPal) -> None:
+    made = paypal.captured("paypal_capture_pending")
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert fetched(paypal, today) == []
+    paypal.control(f"captures/{made}/decide", outcome="success")
+    assert [line.provider_line for line in fetched(paypal, today)] == [made]
+
+
+@pytest.mark.parametrize(("client", "day"), [(CLIENT, "yesterday"), (("paypal_client", "wrong"), "2026-01-31")])
+def test_a_day_that_cannot_be_had(paypal: PayPal, client: tuple[str, str], day: str) -> None:
+    with pytest.raises(FetchError) as failed:
+        reports.PayPalReports(paypal.sim.url, *client).fetch(asked(day), io.BytesIO())
+    assert failed.value.outcome is ReadOutcome.REFUSED
+
+
+def test_days_are_over_six_hours_late() -> None:
+    at = datetime(2026, 11, 23, 5, 59, 59, tzinfo=UTC)
+    assert reports.days_over(int(at.timestamp() * 1000), 2) == ["2026-11-20", "2026-11-21"]
+    at += timedelta(seconds=1)
+    assert reports.days_over(int(at.timestamp() * 1000), 2) == ["2026-11-21", "2026-11-22"]
+    assert reports.days_over(int(at.timestamp() * 1000), 0) == []
+
+
+def fetched(paypal: PayPal, day: str) -> list[SettlementLine]:
+    file = io.BytesIO()
+    reports.PayPalReports(paypal.sim.url, *CLIENT).fetch(asked(day), file)
+    return list(reports.read(io.StringIO(file.getvalue().decode()), Origin("today")))
+
+
+def asked(day: str) -> ReportRequest:
+    return ReportRequest(
+        report=f"paypal:{day}", request_id="r", provider="paypal", reference=day, number=1, issued_at=0
+    )
+
+
+def told(line: SettlementLine) -> tuple[object, ...]:
+    named = (line.account, line.payment_id, line.payment_reference, line.operation_reference, line.payout_id)
+    return (line.provider_line, line.provider_kind, figures(line), named)
 
 
 def test_an_empty_report(paypal: PayPal) -> None:
