@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Final
 
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from pipeline import clock
 from pipeline.settings import Settings
+
+_AT_ONCE: Final = 2_000
 
 
 def producer_config(settings: Settings, client_id: str, transactional_id: str | None = None) -> dict[str, Any]:
@@ -43,3 +50,23 @@ def consumer_config(settings: Settings, group: str, client_id: str) -> dict[str,
         "session.timeout.ms": 45_000,
         "partition.assignment.strategy": "cooperative-sticky",
     }
+
+
+def read_topic(settings: Settings, topic: str, since: datetime | None) -> Iterable[Message]:
+    """The committed records of a topic from a time on, up to its end as it is now."""
+    consumer = Consumer({**consumer_config(settings, "scan", "scan"), "enable.partition.eof": True})
+    try:
+        places = [TopicPartition(topic, p) for p in consumer.list_topics(topic, 10).topics[topic].partitions]
+        for place in places:
+            place.offset = clock.machine_time(int(since.timestamp() * 1000)) - 60_000 if since else 0
+        starts = consumer.offsets_for_times(places, 10) if since else places
+        ends = 0
+        consumer.assign(starts)
+        while ends < len(starts):
+            for message in consumer.consume(_AT_ONCE, 1.0):
+                if message.error():
+                    ends += 1
+                else:
+                    yield message
+    finally:
+        consumer.close()

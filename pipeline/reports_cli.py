@@ -6,23 +6,21 @@ one that failed, one from before this system, or a day that is not over.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
-from confluent_kafka import KafkaError, Message, Producer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from connectors.postgres.reconciler import read_topic
 from pipeline import clock, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.reports import ReportState, Status, decide, key_of
 from pipeline.domain.timeline import utc
-from pipeline.headers import headers_of
-from pipeline.kafka import producer_config
+from pipeline.kafka import read_topic
 from pipeline.messages.inputs import TimerFired
 from pipeline.messages.reports import ReportAnnounced, ReportRecord
+from pipeline.operators import refuse, send
 from pipeline.settings import Settings, settings
 
 app: Final = typer.Typer(help="Providers' settlement reports that fetch themselves.", no_args_is_help=True)
@@ -55,7 +53,7 @@ def fetch(
 ) -> None:
     """Fetch a report now. What is posted already stays as it is."""
     if provider not in topics.PROVIDERS:
-        _refuse(f"{provider} is none of {', '.join(topics.PROVIDERS)}")
+        refuse(f"{provider} is none of {', '.join(topics.PROVIDERS)}", 2)
     current, now = settings(), clock.now()
     record = ReportAnnounced(
         report=key_of(provider, account, reference),
@@ -65,7 +63,7 @@ def fetch(
         event_id=f"asked:{now}",
         announced_at=now,
     )
-    _send(current, record)
+    send(current, topics.REPORTS, [record])
     console.print(f"{record.report} is asked for: payments reports list", highlight=False)
 
 
@@ -83,22 +81,3 @@ def states(current: Settings) -> dict[str, ReportState]:
             if state is not None:
                 found[name] = state
     return found
-
-
-def _send(current: Settings, record: ReportAnnounced) -> None:
-    failed: list[str] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            failed.append(error.str())
-
-    producer, codec = Producer(producer_config(current, "operators")), Codec(Registry(current.registry_url))
-    headers = headers_of(record, "operators")
-    producer.produce(topics.REPORTS, codec.encode(record), record.report, headers=headers, on_delivery=delivered)
-    if producer.flush(30) or failed:
-        _refuse(f"Kafka did not take it: {', '.join(failed) or 'no answer'}")
-
-
-def _refuse(words: str) -> NoReturn:
-    console.print(f"[red]{escape(words)}[/]", highlight=False)
-    raise typer.Exit(2)

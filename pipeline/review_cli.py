@@ -11,29 +11,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from time import monotonic, sleep
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import msgspec
 import psycopg
 import typer
-from confluent_kafka import Producer
 from rich.console import Console
 
 from pipeline import clock, ids, money, topics
-from pipeline.codec import Codec, Registry
 from pipeline.domain.card_data import contains_card_data
 from pipeline.domain.projection import PaymentView, ReviewView
 from pipeline.domain.timeline import utc
-from pipeline.headers import headers_of
-from pipeline.kafka import producer_config
 from pipeline.messages.inputs import ReviewDecision
 from pipeline.messages.values import Operation, Outcome
+from pipeline.operators import MAX_REASON, refuse, send
 from pipeline.settings import Settings, settings
 
 app: Final = typer.Typer(help="Operations whose outcome only a person can find out.", no_args_is_help=True)
 console: Final = Console()
 WAIT_SECONDS: Final = 15.0
-MAX_REASON: Final = 500
 
 _UNDER_REVIEW: Final = """
 SELECT view::text FROM payments.payments WHERE view -> 'reviews' <> '[]'::jsonb ORDER BY updated_at
@@ -108,12 +104,12 @@ def resolve(  # noqa: PLR0917 - typer's way of options
     current = settings()
     found = next((o for o in _open(current, _VIEW, payment_id) if o.review.subject_id == subject_id), None)
     if found is None:
-        _refuse(f"nothing of payment {payment_id} with the subject {subject_id} waits for a decision")
+        refuse(f"nothing of payment {payment_id} with the subject {subject_id} waits for a decision")
     decision = _decision(found, outcome, reason, operator or getpass.getuser(), reference=reference, amount=amount)
-    _send(current, decision)
+    send(current, topics.INTAKE, [decision])
     after = _after(current, found)
     if after is None:
-        _refuse(f"written to {topics.INTAKE}, not processed within {WAIT_SECONDS:.0f} s: see `payments explain`")
+        refuse(f"written to {topics.INTAKE}, not processed within {WAIT_SECONDS:.0f} s: see `payments explain`")
     console.print(f"resolved: the payment is {after.status}", highlight=False)
 
 
@@ -123,12 +119,12 @@ def _decision(
     """The input. Its id is the review's own with the outcome: said twice, it is one decision."""
     review, view = found.review, found.view
     if found.is_orphan and outcome is Decided.NOT_DONE:
-        _refuse("give it back at the provider's console first, then resolve it as done")
+        refuse("give it back at the provider's console first, then resolve it as done")
     if any(map(contains_card_data, (reason, operator, reference or ""))) or not 0 < len(reason) <= MAX_REASON:
-        _refuse(f"a reason has at most {MAX_REASON} characters and no card data")
+        refuse(f"a reason has at most {MAX_REASON} characters and no card data")
     missing = review.operation is Operation.AUTHORIZE and outcome is Decided.DONE and not (reference or found.reference)
     if missing:
-        _refuse("the provider's id of the payment is not known here: give it with --reference")
+        refuse("the provider's id of the payment is not known here: give it with --reference")
     return ReviewDecision(
         payment_id=view.payment_id,
         occurred_at=clock.now(),
@@ -147,21 +143,7 @@ def _minor(amount: str | None, currency: str) -> int | None:
     try:
         return None if amount is None else money.parse(amount, currency)
     except money.MoneyError as error:
-        _refuse(str(error))
-
-
-def _send(current: Settings, decision: ReviewDecision) -> None:
-    producer = Producer(producer_config(current, "review"))
-    failed = list[str]()
-    producer.produce(
-        topics.INTAKE,
-        key=decision.payment_id,
-        value=Codec(Registry(current.registry_url)).encode(decision),
-        headers=headers_of(decision, "review"),
-        on_delivery=lambda error, _: failed.append(str(error)) if error else None,
-    )
-    if producer.flush(30) or failed:
-        _refuse(f"Kafka did not take it: {', '.join(failed) or 'no answer'}")
+        refuse(str(error))
 
 
 def _after(current: Settings, found: Open) -> PaymentView | None:
@@ -184,8 +166,3 @@ def _views(current: Settings, query: str, *parameters: str) -> Iterator[PaymentV
     with psycopg.connect(current.reveal("postgres_reader_url")) as connection:
         for (text,) in connection.execute(query.encode(), parameters):
             yield msgspec.json.decode(text, type=PaymentView)
-
-
-def _refuse(words: str) -> NoReturn:
-    console.print(f"[red]{words}[/]", highlight=False)
-    raise typer.Exit(1)

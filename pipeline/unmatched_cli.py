@@ -11,27 +11,24 @@ import getpass
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import psycopg
 import typer
-from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
-from connectors.postgres.reconciler import read_topic
 from pipeline import clock, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain.card_data import contains_card_data
 from pipeline.domain.timeline import utc
-from pipeline.headers import headers_of
-from pipeline.kafka import producer_config
+from pipeline.kafka import read_topic
 from pipeline.messages.routing import RoutingRecord, UnmatchedEvent, UnmatchedResolved, UnroutedEvent
+from pipeline.operators import MAX_REASON, refuse, send
 from pipeline.settings import Settings, settings
 
 app: Final = typer.Typer(help="Providers' events that found no payment, or that nobody knows.", no_args_is_help=True)
 console: Final = Console()
-MAX_REASON: Final = 500
 
 _REFERENCES: Final = """
 SELECT provider || ':' || reference, payment_id::text FROM payments.provider_references
@@ -91,7 +88,7 @@ def replay(
     says again under the same id, which changes nothing.
     """
     if (event_id is None) == (event_type is None):
-        _refuse("name one event, or a --type")
+        refuse("name one event, or a --type")
     current = settings()
     wanted = {
         event.event_id: event
@@ -100,8 +97,8 @@ def replay(
         and provider in {None, event.provider}
     }  # fmt: skip
     if not wanted:
-        _refuse("no such event is kept")
-    _send(current, topics.UNROUTED, wanted.values())
+        refuse("no such event is kept")
+    send(current, topics.UNROUTED, wanted.values())
     console.print(f"{len(wanted)} sent through routing again", highlight=False)
 
 
@@ -114,12 +111,12 @@ def resolve(
     """Say that an event needs nobody any more. It still finds its payment, should that ever be known."""
     current, who = settings(), operator or getpass.getuser()
     if any(map(contains_card_data, (reason, who))) or not 0 < len(reason) <= MAX_REASON:
-        _refuse(f"a reason has at most {MAX_REASON} characters and no card data")
+        refuse(f"a reason has at most {MAX_REASON} characters and no card data")
     stray = next((found for found in _strays(current) if found.event.event_id == event_id), None)
     if stray is None:
-        _refuse(f"no event {event_id} is listed")
+        refuse(f"no event {event_id} is listed")
     if not stray.is_open:
-        _refuse(f"it needs nobody: {_fate(stray)}")
+        refuse(f"it needs nobody: {_fate(stray)}")
     event = stray.event
     record = UnmatchedResolved(
         reference=event.reference,
@@ -129,7 +126,7 @@ def resolve(
         operator=who,
         reason=reason,
     )
-    _send(current, topics.UNMATCHED, [record])
+    send(current, topics.UNMATCHED, [record])
     console.print("resolved", highlight=False)
 
 
@@ -168,23 +165,3 @@ def _fate(stray: Stray) -> str:
     if stray.resolved is not None:
         return f"resolved by {stray.resolved.operator}: {stray.resolved.reason}"
     return "waits"
-
-
-def _send(current: Settings, topic: str, records: Iterable[RoutingRecord]) -> None:
-    producer, codec, failed = Producer(producer_config(current, "unmatched")), Codec(Registry(current.registry_url)), []
-    for record in records:
-        producer.produce(
-            topic,
-            key=record.reference,
-            value=codec.encode(record),
-            headers=headers_of(record, "operators"),
-            on_delivery=lambda error, _: failed.append(str(error)) if error else None,
-        )
-        producer.poll(0)
-    if producer.flush(30) or failed:
-        _refuse(f"Kafka did not take it: {', '.join(failed) or 'no answer'}")
-
-
-def _refuse(words: str) -> NoReturn:
-    console.print(f"[red]{words}[/]", highlight=False)
-    raise typer.Exit(1)

@@ -29,7 +29,7 @@ from pipeline.domain.decision import Schedule
 from pipeline.domain.postings import journal_record
 from pipeline.domain.timers import tier_for
 from pipeline.headers import headers_of
-from pipeline.kafka import consumer_config, producer_config
+from pipeline.kafka import consumer_config, producer_config, read_topic
 from pipeline.messages import Input, Record
 from pipeline.messages.facts import FACTS, Fact
 from pipeline.messages.inputs import INPUTS
@@ -194,26 +194,6 @@ class Reconciler:
                 self.consumer.commit(
                     offsets=[TopicPartition(topics.EVENTS, place.partition, offset)], asynchronous=True
                 )
-
-
-def read_topic(settings: Settings, topic: str, since: datetime | None) -> Iterable[Message]:
-    """The committed records of a topic from a time on, up to its end as it is now."""
-    consumer = Consumer({**consumer_config(settings, f"{STAGE}-scan", STAGE), "enable.partition.eof": True})
-    try:
-        places = [TopicPartition(topic, p) for p in consumer.list_topics(topic, 10).topics[topic].partitions]
-        for place in places:
-            place.offset = clock.machine_time(int(since.timestamp() * 1000)) - 60_000 if since else 0
-        starts = consumer.offsets_for_times(places, 10) if since else places
-        ends = 0
-        consumer.assign(starts)
-        while ends < len(starts):
-            for message in consumer.consume(BATCH, 1.0):
-                if message.error():
-                    ends += 1
-                else:
-                    yield message
-    finally:
-        consumer.close()
 
 
 def run(settings: Settings) -> None:

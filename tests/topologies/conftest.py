@@ -15,7 +15,7 @@ from pipeline.domain.retry import parse
 from pipeline.domain.routing import HOUR
 from pipeline.settings import PROJECT
 from tests.topologies.driver import Driver
-from topologies import authorization, capture, intake, ledger, retry, routing, settlement
+from topologies import authorization, capture, intake, ledger, reports, retry, routing, settlement
 from topologies.stage import Stage
 
 SCHEDULE = Schedule()
@@ -29,6 +29,7 @@ TOPOLOGIES: dict[str, Callable[[Stage], None]] = {
     ledger.STAGE: ledger.topology,
     routing.STAGE: partial(routing.topology, webhooks={"stripe": StripeWebhooks(())}, patience=HOUR),
     settlement.STAGE: settlement.topology,
+    reports.STAGE: partial(reports.topology, scale=1.0),
 }
 
 

@@ -15,6 +15,7 @@ from pipeline.messages import Record
 from pipeline.messages.commands import CreateIntent
 from pipeline.messages.facts import AttemptDeclined, Fact
 from pipeline.messages.inputs import ProviderReport
+from pipeline.messages.reports import ReportAnnounced
 from pipeline.messages.timers import Timer
 from pipeline.messages.values import Decline, DeclineCategory, Operation, Outcome, TimerKind
 from tests.domain.samples import NOW, PAYMENT, VISA, commands, report, unrouted_event
@@ -39,6 +40,7 @@ ACCEPTED: dict[str, Record] = {
     "ledger": DECLINED,
     "routing": unrouted_event(reference=PAYMENT),
     "settlement": replace(CHARGE, line_id=PAYMENT),
+    "reports": ReportAnnounced(report=PAYMENT, provider="stripe", reference="po_1", event_id="evt_1", announced_at=NOW),
 }
 FOREIGN = Timer(
     timer_id="t", payment_id=PAYMENT, kind=TimerKind.RETRY, subject_id="a", operation=Operation.AUTHORIZE, generation=0,

@@ -16,6 +16,7 @@ from pipeline.domain.routing import HOUR
 from pipeline.messages.commands import Capture, CreateIntent, Refund
 from pipeline.messages.facts import AttemptStarted, PaymentAuthorized
 from pipeline.messages.inputs import DisputeReport, RetryPlanned
+from pipeline.messages.reports import ReadOutcome, ReportAnnounced, ReportRead
 from pipeline.messages.timers import Timer
 from pipeline.messages.values import CaptureMethod, DeclineCategory, Operation, Outcome, TimerKind
 from tests.domain.samples import NOW, PAYMENT, VISA, commands, report, unrouted_event
@@ -210,10 +211,33 @@ def test_what_waits_in_vain_is_listed_for_operators(drive: Drive) -> None:
     assert (listed.record.event_id, listed.record.listed_at) == ("evt_1", NOW + HOUR)
 
 
-def test_an_unrouted_events_timer_fires_where_it_waits() -> None:
+@pytest.mark.parametrize(("kind", "topic"), [(TimerKind.UNROUTED, topics.UNROUTED), (TimerKind.REPORT, topics.REPORTS)])
+def test_a_timer_of_what_is_no_payment_fires_where_it_waits(kind: TimerKind, topic: str) -> None:
     timer = Timer(
-        timer_id="t", payment_id="stripe:pi_1", kind=TimerKind.UNROUTED, subject_id="evt_1",
+        timer_id="t", payment_id="stripe:x_1", kind=kind, subject_id="evt_1",
         operation=Operation.AUTHORIZE, generation=1, set_at=NOW, due_at=NOW,
     )  # fmt: skip
     out = outgoing(CODEC, topics.tier("1s"), Waiting(timer, None), NOW)
-    assert (out.topic, out.key) == (topics.UNROUTED, b"stripe:pi_1")
+    assert (out.topic, out.key) == (topic, b"stripe:x_1")
+
+
+# reports
+
+
+def test_a_report_is_asked_for_and_asked_for_again_when_its_timer_fires(drive: Drive) -> None:
+    reports = drive("reports")
+    announced = ReportAnnounced(
+        report="stripe:po_1", provider="stripe", reference="po_1", event_id="evt_1", announced_at=NOW
+    )
+    (asked,) = reports.send(announced)
+    assert (asked.topic, asked.key, asked.record.number) == (topics.REPORT_REQUESTS, b"stripe:po_1", 1)
+    reports.commit()
+    assert reports.send(announced) == []
+    (timer,) = reports.send(
+        ReportRead(
+            report="stripe:po_1", request_id=asked.record.request_id, outcome=ReadOutcome.UNAVAILABLE, read_at=NOW
+        )
+    )
+    assert (timer.topic.split(".")[0], timer.key) == ("timers", b"stripe:po_1")
+    (again,) = reports.send(fired(timer.record, timer.record.due_at))
+    assert (again.topic, again.record.number) == (topics.REPORT_REQUESTS, 2)
