@@ -48,6 +48,7 @@ FETCHED: Final = Counter(
     "settlement_reports_total", "Settlement reports asked for, by outcome", ["provider", "outcome"]
 )
 
+_CREDENTIALS: Final = {"stripe": "stripe_api_key", "adyen": "adyen_api_key", "paypal": "paypal_client_id"}
 Sources = dict[tuple[str, str | None], Source]
 """By provider and account; None is the settings' own account."""
 
@@ -185,10 +186,16 @@ def _silent(_: int) -> None:
 
 
 def open_sources(settings: Settings) -> Sources:
-    """The settings' own account at each provider, or those of the accounts' file. Raises AccountsError."""
+    """The settings' own account at each provider that they have credentials of, or those of the accounts' file. Raises
+    AccountsError.
+    """
     named = accounts.load(settings)
-    alone = set(topics.PROVIDERS) - {account.provider for account in named}
-    own: Sources = {(name, None): open_source(name, settings) for name in alone}
+    elsewhere = {account.provider for account in named}
+    own: Sources = {
+        (name, None): open_source(name, settings)
+        for name, credential in _CREDENTIALS.items()
+        if name not in elsewhere and getattr(settings, credential)
+    }
     return own | {(one.provider, one.name): open_source(one.provider, one.settings) for one in named}
 
 
