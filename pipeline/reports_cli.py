@@ -37,6 +37,7 @@ def list_() -> None:
     """List the reports, the last announced one last. Exits 1 when one failed."""
     found = sorted(states(settings()).values(), key=lambda state: state.announced.announced_at)
     table = Table("announced", "report", "", "requests", "lines", "what was wrong")
+    table.columns[1].overflow = "fold"  # whole: `fetch` takes what stands behind the colon
     for state in found:
         row = (utc(state.announced.announced_at), state.announced.report, _WORDS[state.status], str(state.number))
         table.add_row(*row, f"{state.lines:,}", escape(state.detail or ""))
