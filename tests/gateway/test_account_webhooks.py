@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -64,7 +65,7 @@ def test_an_account_is_verified_with_its_own_secret(gateway: Running, client: Cl
 
 
 def test_another_accounts_secret_does_not_vouch_for_the_payment(
-    gateway: Running, client: Client, chain: Chain, capfd: pytest.CaptureFixture[str]
+    gateway: Running, client: Client, chain: Chain, logged: io.StringIO
 ) -> None:
     made = begun(client)
     answer = deliver(gateway, "second", authorized(made), FOREIGN)
@@ -72,7 +73,8 @@ def test_another_accounts_secret_does_not_vouch_for_the_payment(
     settle(client, chain)
     assert not [item for item in chain.of(made) if isinstance(item, ProviderReport)]
     assert client.get(f"/api/v1/intents/{made}").json()["status"] == "authorizing"
-    shown = "".join(capfd.readouterr())
+    shown = logged.getvalue()
+    assert '"route":"/webhooks/{provider}/{account}"' in shown
     assert OWN not in shown
     assert FOREIGN not in shown
 

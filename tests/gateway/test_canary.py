@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
-import structlog
 
-from pipeline import logging as our_logging
 from pipeline.settings import Settings
 from tests.gateway.chain import Chain
 from tests.gateway.conftest import Client, Running, intent
@@ -36,20 +32,6 @@ def spellings(card: str) -> list[str]:
 
 VARIANTS = [spelling for card in CARDS for spelling in spellings(card)]
 TELLING = {"".join(filter(str.isdigit, card)) for card in CARDS}
-
-
-@pytest.fixture
-def logged() -> Iterator[io.StringIO]:
-    """Everything that is logged meanwhile, the gateway's own lines included."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    stream = io.StringIO()
-    our_logging.configure("test", stream=stream)
-    root.setLevel(logging.DEBUG)
-    yield stream
-    structlog.reset_defaults()
-    logging.captureWarnings(capture=False)
-    root.handlers[:], root.level = handlers, level
 
 
 def digits(text: str) -> str:

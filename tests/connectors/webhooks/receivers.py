@@ -57,7 +57,7 @@ async def receiver(tls: ssl.SSLContext | None = None) -> AsyncIterator[Receiver]
     made = Receiver()
     if tls is not None:
         tls.sni_callback = lambda _socket, name, _context: made.names.append(name)
-    runner = web.ServerRunner(web.Server(made.handle), shutdown_timeout=0.1)
+    runner = web.ServerRunner(web.Server(made.handle, access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -367,7 +368,7 @@ async def test_a_receiver_inside_is_refused_and_that_is_told(
 
 
 async def test_a_secret_that_cannot_be_opened_sends_nothing_unsigned(
-    settings: Settings, merchants: Merchants, store: Store, there: Receiver, capsys: pytest.CaptureFixture[str]
+    settings: Settings, merchants: Merchants, store: Store, there: Receiver, logged: io.StringIO
 ) -> None:
     place = await merchants.endpoint(there.url())
     await merchants.pings(place, 1)
@@ -376,7 +377,7 @@ async def test_a_secret_that_cannot_be_opened_sends_nothing_unsigned(
         shown = await attempted(merchants, place)
     assert [attempt["error"] for attempt in shown["attempts"]] == [AttemptError.INTERNAL]
     assert there.got == []
-    assert "k1 is not in the settings" in capsys.readouterr().out
+    assert "k1 is not in the settings" in logged.getvalue()
 
 
 async def test_secrets_are_sealed_anew_under_a_newer_key(
@@ -444,14 +445,14 @@ async def test_how_much_is_waiting(merchants: Merchants, store: Store) -> None:
 
 
 async def test_no_secret_and_no_url_is_logged(
-    settings: Settings, merchants: Merchants, store: Store, there: Receiver, capsys: pytest.CaptureFixture[str]
+    settings: Settings, merchants: Merchants, store: Store, there: Receiver, logged: io.StringIO
 ) -> None:
     there.answers["/hook"] = status(410)
     place = await merchants.endpoint(there.url("/hook?token=pssst"))
     await merchants.pings(place, 1)
     async with delivering(settings, store):
         await settled(merchants, place, "failed")
-    told = capsys.readouterr().out
+    told = logged.getvalue()
     assert place.endpoint_id in told
     assert "disabled" in told
     [secret] = merchants.secrets[place.endpoint_id]

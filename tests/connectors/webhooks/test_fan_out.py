@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -207,7 +208,7 @@ async def test_what_happened_while_an_endpoint_was_disabled_can_be_replayed(
 
 
 async def test_an_event_that_is_too_old_is_told_and_not_delivered(
-    settings: Settings, merchants: Merchants, sender_connection: psycopg.Connection, capsys: pytest.CaptureFixture[str]
+    settings: Settings, merchants: Merchants, sender_connection: psycopg.Connection, logged: io.StringIO
 ) -> None:
     await merchants.endpoint(URL)
     merchants.owner.execute("UPDATE webhooks.endpoints SET created_at = now() - interval '1 year'")
@@ -216,7 +217,7 @@ async def test_an_event_that_is_too_old_is_told_and_not_delivered(
     in_the_books(settings, facts)
     fan_out(settings, sender_connection).write(read(public_events(facts)))
     assert queued(sender_connection) == set()
-    assert "too old" in capsys.readouterr().out
+    assert "too old" in logged.getvalue()
 
 
 async def test_an_instance_that_lost_its_partition_writes_nothing(
