@@ -37,7 +37,7 @@ CREATE TABLE payments.payments (
     sequence bigint NOT NULL,
     view jsonb NOT NULL
 );
-COMMENT ON TABLE payments.payments IS 'Each payment as its facts make it: pipeline/domain/projection.py';
+COMMENT ON TABLE payments.payments IS 'Each payment as its facts make it: pipeline/domain/projection';
 CREATE INDEX payments_of_merchant ON payments.payments (merchant_id, created_at DESC, payment_id DESC);
 CREATE INDEX payments_of_customer ON payments.payments (merchant_id, customer_id) WHERE customer_id IS NOT NULL;
 CREATE INDEX payments_by_reference ON payments.payments (merchant_id, merchant_reference)
