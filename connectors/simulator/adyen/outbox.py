@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import orjson
 
+from connectors.simulator import outbox
 from connectors.simulator.adyen.items import Event
-from connectors.simulator.faults import Fault
 from connectors.simulator.settings import AdyenSettings
 from connectors.simulator.webhooks import Deliverer, Delivery
 
@@ -42,47 +43,20 @@ class AdyenEndpoint:
         return 200 <= status < 300 and body.strip() == ACCEPTED
 
 
-class Outbox:
-    """Publishes events."""
+class Outbox(outbox.Outbox[Event]):
+    """Publishes the account's events, each by itself."""
 
     def __init__(self, settings: AdyenSettings, kept: int, deliverer: Deliverer) -> None:
+        super().__init__(deque(maxlen=kept), deliverer)
         self._settings = settings
-        self._deliverer = deliverer
-        self._limit = kept
-        self.events: list[Event] = []
         url = settings.webhook_url
         self._endpoint = AdyenEndpoint(url, settings.webhook_username, settings.webhook_password) if url else None
-
-    def publish(self, events: Sequence[Event], faults: Sequence[Fault] = ()) -> None:
-        """Keep the events and send them, each by itself."""
-        if events:
-            self._deliverer.send(self._kept(events), faults)
-
-    async def publish_before_answer(self, events: Sequence[Event], faults: Sequence[Fault]) -> None:
-        """The same, and wait for those that are to come before the answer."""
-        await self._deliverer.send_before_answer(self._kept(events), faults)
-
-    def resend(self, chosen: Callable[[Event], bool]) -> int:
-        """Send again what is kept and chosen, whether it was sent before or not; how many."""
-        deliveries = self._deliveries([event for event in self.events if chosen(event)])
-        self._deliverer.send(deliveries)
-        return len(deliveries)
 
     def batch(self, events: Sequence[Event]) -> None:
         """Send events in one delivery, as Adyen may."""
         if self._endpoint is not None and events:
             body = partial(self._body, tuple(events))
             self._deliverer.send([Delivery(self._endpoint, events[0].id, "batch", body)])
-
-    def reset(self) -> None:
-        """Forget all."""
-        self.events.clear()
-
-    def _kept(self, events: Sequence[Event]) -> list[Delivery]:
-        self.events.extend(events)
-        if len(self.events) > self._limit:
-            del self.events[: -self._limit]
-        return self._deliveries(events)
 
     def _deliveries(self, events: Sequence[Event]) -> list[Delivery]:
         endpoint = self._endpoint

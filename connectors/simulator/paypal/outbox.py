@@ -4,7 +4,8 @@ to 25 times in three days until a 2xx acknowledges it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from uuid import uuid4
 
 import orjson
 
-from connectors.simulator.faults import Fault
+from connectors.simulator import outbox
 from connectors.simulator.paypal.certificates import ALGORITHM, Certificates
 from connectors.simulator.paypal.events import Event
 from connectors.simulator.settings import PayPalSettings
@@ -49,14 +50,12 @@ class PayPalEndpoint:
         return 200 <= status < 300
 
 
-class Outbox:
-    """Publishes events."""
+class Outbox(outbox.Outbox[Event]):
+    """Publishes the account's events."""
 
     def __init__(self, settings: PayPalSettings, kept: int, deliverer: Deliverer) -> None:
+        super().__init__(deque(maxlen=kept), deliverer)
         self._settings = settings
-        self._deliverer = deliverer
-        self._limit = kept
-        self.events: list[Event] = []
         if settings.root_certificate:
             _ = self.certificates  # the file is there before anybody looks for it
 
@@ -65,31 +64,6 @@ class Outbox:
         """The chain that signs."""
         path = self._settings.root_certificate
         return Certificates(Path(path) if path else None)
-
-    def publish(self, events: Sequence[Event], faults: Sequence[Fault] = ()) -> None:
-        """Keep the events and send them."""
-        if events:
-            self._deliverer.send(self._kept(events), faults)
-
-    async def publish_before_answer(self, events: Sequence[Event], faults: Sequence[Fault]) -> None:
-        """The same, and wait for those that are to come before the answer."""
-        await self._deliverer.send_before_answer(self._kept(events), faults)
-
-    def resend(self, chosen: Callable[[Event], bool]) -> int:
-        """Send again what is kept and chosen, whether it was sent before or not; how many."""
-        deliveries = self._deliveries([event for event in self.events if chosen(event)])
-        self._deliverer.send(deliveries)
-        return len(deliveries)
-
-    def reset(self) -> None:
-        """Forget all."""
-        self.events.clear()
-
-    def _kept(self, events: Sequence[Event]) -> list[Delivery]:
-        self.events.extend(events)
-        if len(self.events) > self._limit:
-            del self.events[: -self._limit]
-        return self._deliveries(events)
 
     def _deliveries(self, events: Sequence[Event]) -> list[Delivery]:
         url = self._settings.webhook_url

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
+from connectors.simulator.calls import Course
 from connectors.simulator.exchange import BodyTooLargeError, Exchange, Header
-from connectors.simulator.faults import NOTHING, Facts, Kind, Met
+from connectors.simulator.faults import Facts, Kind
 from connectors.simulator.parts import Parts
 from connectors.simulator.settings import SimulatorSettings
 from connectors.simulator.stripe import errors, render
@@ -27,8 +26,6 @@ from connectors.simulator.stripe.outbox import Outbox
 from connectors.simulator.stripe.records import PROVIDER, Call
 from connectors.simulator.stripe.store import Page, listed, search
 
-HANG_SECONDS: Final = 120.0
-"""How long an answer that never comes keeps the connection, unless the fault says."""
 _ID: Final = "{id}"
 _JSON: Final[Header] = (b"content-type", b"application/json")
 _TEST_KEYS: Final = ("sk_test_", "rk_test_")
@@ -106,45 +103,18 @@ Doing = Callable[[str, Params, Call], StripeObject]
 Showing = Callable[[str, Params], Answer]
 
 
-class _Request:
+class _Request(Course):
     """One call on its way."""
 
-    __slots__ = (
-        "asked",
-        "call",
-        "exchange",
-        "form",
-        "identifier",
-        "key",
-        "met",
-        "operation",
-        "others",
-        "params",
-        "replayed",
-    )
-
     def __init__(self, exchange: Exchange, operation: Operation, identifier: str, form: bytes, call: Call) -> None:
-        self.exchange = exchange
+        super().__init__(exchange)
         self.operation = operation
         self.identifier = identifier
         self.form = form
         self.call = call
         self.params = Params({})
         self.key = call.key
-        self.met: Met = NOTHING
         self.replayed: str | None = None
-        self.asked = 0.0
-        self.others = 0.0
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """While it waits, others work: none of its own time."""
-        clock, cpu = time.perf_counter(), time.thread_time()
-        try:
-            yield
-        finally:
-            self.asked += time.perf_counter() - clock
-            self.others += time.thread_time() - cpu
 
 
 class StripeApi:
@@ -199,8 +169,8 @@ class StripeApi:
         """Answer, or do not, as the faults have it. Returns the status; 0 is no answer."""
         try:
             self._admit(request)
-            lost = await self._lost_before(request)
-            if lost:
+            if request.is_lost_before:
+                await request.lose()
                 return 0
             answer = await self._answer(request)
         except StripeError as error:
@@ -221,25 +191,15 @@ class StripeApi:
         if fault is not None and fault.kind is Kind.UNAVAILABLE:
             raise errors.unavailable(fault.status, fault.retry_after)
 
-    async def _lost_before(self, request: _Request) -> bool:
-        """Whether the request never reached Stripe."""
-        if request.met.is_call(Kind.RESET_BEFORE):
-            await request.exchange.reset()
-            return True
-        if request.met.is_call(Kind.TIMEOUT_BEFORE):
-            await self._hang(request)
-            return True
-        return False
-
     async def _answer(self, request: _Request) -> Answer:
         """The call's answer, its own or the one saved under its key. Raises StripeError."""
         if request.exchange.method != "POST":
-            await self._wait(request)
+            await request.wait(self._settings.latency_ms)
             self._fail(request)
             return self._shows[request.operation](request.identifier, request.params)
         call = request.call
         if request.key is None:
-            await self._wait(request)
+            await request.wait(self._settings.latency_ms)
             return self._do(request)[0]
         known = self._keys.begin(
             request.key, request.exchange.path, request.params.values, call.request or "", call.now
@@ -249,7 +209,7 @@ class StripeApi:
             return answer
         saved, answer = False, Answer(500)
         try:
-            await self._wait(request)
+            await request.wait(self._settings.latency_ms)
             answer, saved = self._do(request)
         finally:
             self._keys.end(request.key, answer, saved=saved)
@@ -278,31 +238,13 @@ class StripeApi:
             with request.waiting():
                 await self._outbox.publish_before_answer(events, met.webhooks)
             events = []
-        if met.is_call(Kind.RESET_AFTER):
-            await request.exchange.reset()
+        if request.is_lost_after:
             self._outbox.publish(events, met.webhooks)
-            return 0
-        if met.is_call(Kind.TIMEOUT_AFTER):
-            self._outbox.publish(events, met.webhooks)
-            await self._hang(request)
+            await request.lose()
             return 0
         await request.exchange.answer(answer.status, _headers(request, answer), answer.body())
         self._outbox.publish(events, met.webhooks)
         return answer.status
-
-    async def _wait(self, request: _Request) -> None:
-        """The latency that was asked for."""
-        fault = request.met.call
-        more = fault.seconds if fault is not None and fault.kind is Kind.LATENCY else 0.0
-        seconds = self._settings.latency_ms / 1000 + more
-        if seconds > 0:
-            with request.waiting():
-                await asyncio.sleep(seconds)
-
-    async def _hang(self, request: _Request) -> None:
-        fault = request.met.call
-        with request.waiting():
-            await request.exchange.hang(fault.seconds if fault is not None else HANG_SECONDS)
 
     def _authenticate(self, exchange: Exchange) -> None:
         key = _key_of(exchange.header(b"authorization"))

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
+from connectors.simulator import outbox
 from connectors.simulator.faults import Fault, Kind
 from connectors.simulator.settings import StripeSettings
 from connectors.simulator.stripe import render
@@ -44,35 +45,17 @@ class StripeEndpoint:
         return 200 <= status < 300
 
 
-class Outbox:
-    """Publishes events."""
+class Outbox(outbox.Outbox[Event]):
+    """Publishes the account's events; its store keeps them."""
 
     def __init__(self, settings: StripeSettings, store: Store, deliverer: Deliverer) -> None:
+        super().__init__(store.events, deliverer)
         self._settings = settings
-        self._store = store
-        self._deliverer = deliverer
         url = settings.webhook_url
         self._endpoint = StripeEndpoint(url, settings.webhook_secrets) if url else None
 
-    def publish(self, events: Sequence[Event], faults: Sequence[Fault] = ()) -> None:
-        """Keep the events and send those that the endpoint has subscribed to."""
-        if events:
-            self._deliverer.send(self._kept(events, faults), faults)
-
-    async def publish_before_answer(self, events: Sequence[Event], faults: Sequence[Fault]) -> None:
-        """The same, and wait for those that are to come before the answer."""
-        await self._deliverer.send_before_answer(self._kept(events, faults), faults)
-
-    def resend(self, chosen: Callable[[Event], bool]) -> int:
-        """Send again what is kept and chosen, whether it was sent before or not; how many."""
-        deliveries = self._deliveries([event for event in self._store.events if chosen(event)])
-        self._deliverer.send(deliveries)
-        return len(deliveries)
-
-    def _kept(self, events: Sequence[Event], faults: Sequence[Fault]) -> list[Delivery]:
-        aged = [_aged(event, faults) for event in events] if faults else events
-        self._store.events.extend(aged)
-        return self._deliveries(aged)
+    def _met(self, events: Sequence[Event], faults: Sequence[Fault]) -> Sequence[Event]:
+        return [_aged(event, faults) for event in events] if faults else events
 
     def _deliveries(self, events: Sequence[Event]) -> list[Delivery]:
         endpoint = self._endpoint
