@@ -32,8 +32,9 @@ from connectors.breaker import Breaker, BreakerPolicy, BreakerState
 from connectors.feed import Batch, Feed, Partition
 from connectors.outlet import Outlet
 from connectors.provider import Answer, Provider, operation_of, report_of
-from pipeline import admin, clock, ids, topics
+from pipeline import admin, clock, ids, metrics, topics
 from pipeline.codec import Codec, CodecError, Registry
+from pipeline.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 from pipeline.headers import headers_of, trace_of
 from pipeline.logging import configure
 from pipeline.messages.deadletters import DeadLetter
@@ -41,8 +42,6 @@ from pipeline.messages.inputs import ProviderReport
 from pipeline.messages.requests import LookupRequest, ProviderRequest
 from pipeline.messages.values import Outcome
 from pipeline.settings import Settings, listed
-from topologies import metrics
-from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 log = structlog.get_logger()
 

@@ -15,9 +15,8 @@ from quixstreams.models import Row
 from quixstreams.processing import ProcessingContext
 from quixstreams.state.rocksdb import RocksDBOptions
 
-from pipeline import admin
+from pipeline import admin, metrics
 from pipeline.settings import Settings
-from topologies import metrics
 from topologies.transport import TransportWatch
 
 MIB: Final = 1024 * 1024

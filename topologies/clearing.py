@@ -17,7 +17,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import Counter, Gauge
 
-from pipeline import admin, clock, topics
+from pipeline import admin, clock, metrics, topics
 from pipeline.codec import Codec, CodecError, Registry
 from pipeline.domain import clearing
 from pipeline.domain.clearing import Limits, Standing
@@ -28,7 +28,6 @@ from pipeline.messages.clearing import AlertState, LedgerAlert, LedgerBalance
 from pipeline.messages.journal import JournalRecord
 from pipeline.messages.settlement import SettlementJournalRecord
 from pipeline.settings import Settings
-from topologies import metrics
 from topologies.open_items import OpenItems
 
 STAGE: Final = "clearing"

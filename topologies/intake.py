@@ -8,11 +8,11 @@ from typing import Final
 from msgspec.structs import replace
 
 from pipeline import topics
+from pipeline.dead_letters import Unusable
 from pipeline.domain.commands import Code, problems
 from pipeline.domain.provider_choice import Rules, parse
 from pipeline.messages.commands import COMMANDS, Command
 from pipeline.settings import Settings
-from topologies.dead_letters import Unusable
 from topologies.stage import Delivered, Stage, run_stage
 
 STAGE: Final = "intake"

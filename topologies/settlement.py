@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from pipeline import topics
+from pipeline.dead_letters import Unusable
 from pipeline.domain.settlement import LineDecision, LineError, LineState, decide
 from pipeline.messages.settlement import SettlementJournalRecord, SettlementLine
 from pipeline.settings import Settings
-from topologies.dead_letters import Unusable
 from topologies.stage import Decider, Stage, run_stage
 
 STAGE: Final = "settlement"

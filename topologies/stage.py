@@ -19,8 +19,9 @@ from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.models import Topic
 from quixstreams.models.serializers import SerializationContext, Serializer
 
-from pipeline import admin, clock, topics
+from pipeline import admin, clock, metrics, topics
 from pipeline.codec import Codec, CodecError, Registry
+from pipeline.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 from pipeline.domain.timers import tier_for
 from pipeline.headers import Headers, headers_of, key_of, trace_of
 from pipeline.messages import Record
@@ -28,9 +29,7 @@ from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.timers import Timer
 from pipeline.settings import Settings
-from topologies import metrics
 from topologies.application import application
-from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 STATE_KEY: Final = b"s"
 TIERS: Final = tuple(map(topics.tier, topics.TIERS))

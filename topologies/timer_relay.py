@@ -17,8 +17,9 @@ from typing import Any, Final
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline import admin, clock, topics
+from pipeline import admin, clock, metrics, topics
 from pipeline.codec import Codec, CodecError, Registry
+from pipeline.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 from pipeline.domain.timers import SMALLEST, ready_at, tier_for
 from pipeline.headers import Headers, headers_of, trace_of
 from pipeline.kafka import consumer_config, producer_config
@@ -27,8 +28,6 @@ from pipeline.messages.inputs import TimerFired
 from pipeline.messages.timers import Timer
 from pipeline.messages.values import TimerKind
 from pipeline.settings import Settings
-from topologies import metrics
-from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 from topologies.lanes import Lane
 from topologies.transport import TransportWatch
 

@@ -16,14 +16,18 @@ from typing import Final
 
 import psycopg
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from psycopg import sql
 
 from connectors.postgres import statements
+from connectors.postgres.fence import Fence, Place
 from connectors.postgres.rows import Books
 from connectors.postgres.writer import Batch, Writer
 from pipeline import admin, clock, topics
 from pipeline.codec import Codec, Registry
+from pipeline.dead_letters import Origin, Unusable, bury, dead_letter
+from pipeline.headers import trace_of
 from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.facts import AuthorizationOrphaned, Fact, OrphanReturned, OrphanReturnFailed, ReviewNeeded
@@ -54,10 +58,6 @@ DELAY_SECONDS = Histogram(
 )
 
 
-class FencedError(RuntimeError):
-    """Another instance has taken the partition over: this one must stop."""
-
-
 @dataclass(slots=True)
 class Sink:
     """One instance: a consumer, a connection, and the partitions it holds."""
@@ -66,13 +66,13 @@ class Sink:
     connection: psycopg.Connection
     codec: Codec
     dead_letters: Producer
-    epochs: dict[int, int] = field(default_factory=dict)
-    expected: dict[int, int] = field(default_factory=dict)
     stopping: bool = False
+    fence: Fence = field(init=False)
     _writer: Writer = field(init=False)
     _report_due: float = 0.0
 
     def __post_init__(self) -> None:
+        self.fence = Fence(self.connection, sql.Identifier("sink", "offsets"))
         self._writer = Writer(self.connection, self.codec, self._advance, self._written, self._dead_letter)
 
     def run(self) -> None:
@@ -93,7 +93,7 @@ class Sink:
     def write(self, messages: Sequence[Message]) -> None:
         """The records' rows and the offsets behind them: one transaction, or a few if one of them does not fit."""
         # A rebalance during the poll may have taken a partition whose records were already handed out.
-        held = [message for message in messages if message.partition() in self.epochs]
+        held = [message for message in messages if _place(message.partition()) in self.fence]
         if held:
             with COMMIT_SECONDS.time():
                 self._writer.write(held)
@@ -101,7 +101,7 @@ class Sink:
 
     def _written(self, batch: Batch, books: Books) -> None:
         """A transaction has been committed."""
-        self.expected.update({message.partition(): message.offset() + 1 for message, _ in batch})
+        self.fence.advanced({_place(message.partition()): message.offset() + 1 for message, _ in batch})
         BATCH_SIZE.observe(len(batch))
         FACTS_WRITTEN.inc(len(books.facts))
         for arrival in books.facts:
@@ -122,46 +122,21 @@ class Sink:
 
     def _advance(self, following: dict[int, int]) -> None:
         """Move the offsets under the fence."""
-        for partition, offset in following.items():
-            place = {"topic": topics.JOURNAL, "partition": partition, "epoch": self.epochs[partition]}
-            moved = {"expected": self.expected[partition], "following": offset}
-            if self.connection.execute(statements.ADVANCE, {**place, **moved}).rowcount != 1:
-                raise FencedError(f"{topics.JOURNAL}[{partition}] is another's, or its offset moved")
+        self.fence.advance({_place(partition): offset for partition, offset in following.items()})
 
     def _dead_letter(self, message: Message, reason: str, detail: str) -> None:
         """Delivered before the offset moves on."""
         DEAD_LETTERS.labels(reason).inc()
         log.error("journal record dead-lettered", reason=reason, detail=detail, offset=message.offset())
-        letter = DeadLetter(
-            stage=STAGE,
-            reason=reason,
-            detail=detail,
-            topic=message.topic(),
-            partition=message.partition(),
-            offset=message.offset(),
-            failed_at=clock.now(),
-            key=message.key(),
-            value=message.value(),
-        )
-        failed: list[KafkaError] = []
-        self.dead_letters.produce(
-            topics.dlq(topics.JOURNAL),
-            key=message.key(),
-            value=self.codec.encode(letter),
-            on_delivery=lambda error, _: failed.append(error) if error else None,
-        )
-        self.dead_letters.flush(30)
-        if failed or len(self.dead_letters):
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))
+        origin = Origin(STAGE, message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+        letter = dead_letter(origin, Unusable(reason, detail), message.key(), message.value())
+        bury(self.dead_letters, self.codec, topics.dlq(topics.JOURNAL), letter, trace_of(message.headers()))
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Take the partitions over: a new epoch each, and on from where Postgres says."""
         self._writer.forget()
         for place in partitions:
-            row = self.connection.execute(statements.TAKE_OVER, (place.topic, place.partition)).fetchone()
-            assert row is not None
-            place.offset, self.epochs[place.partition] = row
-            self.expected[place.partition] = place.offset
+            place.offset = self.fence.take_over(_place(place.partition))
         consumer.incremental_assign(partitions)
         self._count_waiting()
         log.info("partitions assigned", partitions=[p.partition for p in partitions])
@@ -169,8 +144,7 @@ class Sink:
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._writer.forget()
         for place in partitions:
-            self.epochs.pop(place.partition, None)
-            self.expected.pop(place.partition, None)
+            self.fence.release(_place(place.partition))
 
     def _count_waiting(self) -> None:
         row = self.connection.execute(statements.COUNT_WAITING).fetchone()
@@ -183,9 +157,11 @@ class Sink:
         if monotonic() < self._report_due:
             return
         self._report_due = monotonic() + REPORT_EVERY
-        places = [TopicPartition(topics.JOURNAL, partition) for partition in self.expected]
-        ends = [self.consumer.get_watermark_offsets(place, cached=True)[1] for place in places]
-        LAG.set(sum(max(0, end - self.expected[p.partition]) for end, p in zip(ends, places, strict=True)))
+        LAG.set(self.fence.behind(self.consumer))
+
+
+def _place(partition: int) -> Place:
+    return topics.JOURNAL, partition
 
 
 def _count(fact: Fact) -> None:

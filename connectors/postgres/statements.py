@@ -22,18 +22,6 @@ SELECT chain_position, chain_hash FROM payments.facts WHERE journal_partition = 
  ORDER BY chain_position DESC LIMIT 1
 """
 
-TAKE_OVER: Final = """
-INSERT INTO sink.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
-ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
-RETURNING next_offset, epoch
-"""
-
-ADVANCE: Final = """
-UPDATE sink.offsets SET next_offset = %(following)s
- WHERE topic = %(topic)s AND partition = %(partition)s AND next_offset = %(expected)s AND epoch = %(epoch)s
-   AND next_offset < %(following)s
-"""
-
 # The views go over in binary: as text, each of their quotes would be escaped, in Python.
 _PAYMENT_ROWS: Final = """
 SELECT v.payment_id, v.merchant_id, v.status, v.amount, v.currency, v.provider, v.capture_method, v.customer_id,
@@ -70,7 +58,7 @@ SELECT v.payment_id, v.operation_id, v.merchant_id, v.kind, v.state, v.reason, v
     AS v (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence, updated_at)
 """
 
-# What an operation's first fact said stays: pipeline/domain/projection.py, operation_after.
+# What an operation's first fact said stays: pipeline/domain/projection/operations.py, operation_after.
 UPSERT_OPERATIONS: Final = f"""
 INSERT INTO payments.operations AS o (payment_id, operation_id, merchant_id, kind, state, reason, detail, sequence,
                                       updated_at)

@@ -25,8 +25,9 @@ from connectors.settlement.fetching import FetchError, Source, open_source
 from connectors.settlement.matching import Matcher
 from connectors.settlement.report import EmptyReportError, ReportError
 from connectors.settlement.sending import check, lines_of, send
-from pipeline import admin, clock, topics
+from pipeline import admin, clock, metrics, topics
 from pipeline.codec import Codec, CodecError, Registry
+from pipeline.dead_letters import Origin, Unusable, bury, dead_letter
 from pipeline.domain.fees import parse
 from pipeline.domain.reports import key_of
 from pipeline.headers import Headers, headers_of, trace_of
@@ -35,8 +36,6 @@ from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.reports import ReadOutcome, ReportAnnounced, ReportRead, ReportRequest
 from pipeline.messages.settlement import SettlementLine
 from pipeline.settings import Settings
-from topologies import metrics
-from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 STAGE: Final = "fetcher"
 IDLE_POLL: Final = 0.5
@@ -166,8 +165,7 @@ class Fetcher:
         origin = Origin(STAGE, message.topic(), message.partition(), message.offset(), message.timestamp()[1])
         letter = dead_letter(origin, finding, message.key(), message.value())
         metrics.DEAD_LETTERS.labels(STAGE, finding.reason).inc()
-        headers = dead_letter_headers(letter, trace_of(message.headers()))
-        self._write(topics.dlq(topics.REPORT_REQUESTS), letter.key, self.codec.encode(letter), headers)
+        bury(self.producer, self.codec, topics.dlq(topics.REPORT_REQUESTS), letter, trace_of(message.headers()))
 
     def _write(self, topic: str, key: bytes | None, value: bytes, headers: Headers | None) -> None:
         """Acknowledged before it returns."""

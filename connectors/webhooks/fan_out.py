@@ -18,18 +18,19 @@ from uuid import UUID
 import orjson
 import psycopg
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
+from psycopg import sql
 
-from connectors.postgres.sink import FencedError
+from connectors.postgres.fence import Fence, Place
 from connectors.webhooks import metrics
 from pipeline import clock, ids, topics, views
 from pipeline.codec import Codec, CodecError
+from pipeline.dead_letters import Origin, Unusable, bury, dead_letter
 from pipeline.domain.deliveries import ALERT_TYPES, EVENT_TYPES, Announced, Subscription, announced, subscribed
 from pipeline.headers import trace_of
 from pipeline.messages.clearing import LedgerAlert
 from pipeline.messages.public import PaymentEvent
 from pipeline.topics import PublicTopic
-from topologies.dead_letters import Origin, Unusable, dead_letter, dead_letter_headers
 
 log = structlog.get_logger()
 
@@ -38,12 +39,9 @@ BATCH: Final = 500
 IDLE_POLL: Final = 0.25
 REPORT_EVERY: Final = 5.0
 _DAY: Final = 86_400_000
-_BROKER_SECONDS: Final = 30.0
 
 SOURCES: Final = (*(topic.value for topic in PublicTopic), topics.ALERTS)
 _TYPES: Final = frozenset({*EVENT_TYPES, *ALERT_TYPES})
-Place = tuple[str, int]
-"""A topic and a partition."""
 
 
 @dataclass(slots=True)
@@ -58,10 +56,12 @@ class FanOut:
     dead_letters: Producer
     wake: Callable[[], None]
     keep_days: int
-    epochs: dict[Place, int] = field(default_factory=dict)
-    expected: dict[Place, int] = field(default_factory=dict)
     stopping: bool = False
+    fence: Fence = field(init=False)
     _report_due: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.fence = Fence(self.connection, sql.Identifier("webhooks", "offsets"))
 
     def run(self) -> None:
         """Queue deliveries until told to stop. Raises FencedError, and whatever Kafka or Postgres raise: the next
@@ -81,14 +81,14 @@ class FanOut:
     def write(self, messages: Sequence[Message]) -> None:
         """The records' deliveries and the offsets behind them, in one transaction."""
         # A rebalance during the poll may have taken a partition whose records were already handed out.
-        held = [message for message in messages if _place(message) in self.epochs]
+        held = [message for message in messages if _place(message) in self.fence]
         if not held:
             return
         following = {_place(message): message.offset() + 1 for message in held}
         with self.connection.transaction():
-            self._advance(following)
+            self.fence.advance(following)
             queued = self._queue(held)
-        self.expected.update(following)
+        self.fence.advanced(following)
         if queued:
             self.wake()
 
@@ -97,19 +97,14 @@ class FanOut:
         the first record that it still has.
         """
         for place in partitions:
-            at = (place.topic, place.partition)
-            row = self.connection.execute(_TAKE_OVER, at).fetchone()
-            assert row is not None
-            self.expected[at], self.epochs[at] = row
-            place.offset = self.expected[at] or OFFSET_BEGINNING
+            place.offset = self.fence.take_over((place.topic, place.partition)) or OFFSET_BEGINNING
         consumer.incremental_assign(partitions)
         log.info("partitions assigned", count=len(partitions))
 
     def revoked(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """They are another's."""
         for place in partitions:
-            self.epochs.pop((place.topic, place.partition), None)
-            self.expected.pop((place.topic, place.partition), None)
+            self.fence.release((place.topic, place.partition))
 
     def _poll(self) -> list[Message]:
         first = self.consumer.poll(IDLE_POLL)
@@ -120,14 +115,6 @@ class FanOut:
             if error := message.error():
                 raise KafkaException(error)
         return messages
-
-    def _advance(self, following: dict[Place, int]) -> None:
-        """Move the offsets under the fence."""
-        for (topic, partition), offset in following.items():
-            place = {"topic": topic, "partition": partition, "epoch": self.epochs[topic, partition]}
-            moved = {"expected": self.expected[topic, partition], "following": offset}
-            if self.connection.execute(_ADVANCE, {**place, **moved}).rowcount != 1:
-                raise FencedError(f"{topic}[{partition}] is another's, or its offset moved")
 
     def _queue(self, messages: Sequence[Message]) -> int:
         """Write events and deliveries; returns how many deliveries are new."""
@@ -202,28 +189,14 @@ class FanOut:
         origin = Origin(STAGE, message.topic(), message.partition(), message.offset(), message.timestamp()[1])
         log.error("public event dead-lettered", reason=finding.reason, topic=origin.topic, offset=origin.offset)
         letter = dead_letter(origin, finding, message.key(), message.value())
-        failed: list[KafkaError] = []
-        self.dead_letters.produce(
-            topics.dlq(origin.topic),
-            key=message.key(),
-            value=self.codec.encode(letter),
-            headers=dead_letter_headers(letter, trace_of(message.headers())),
-            on_delivery=lambda error, _: failed.append(error) if error else None,
-        )
-        self.dead_letters.flush(_BROKER_SECONDS)
-        if failed or len(self.dead_letters):
-            raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))
+        bury(self.dead_letters, self.codec, topics.dlq(origin.topic), letter, trace_of(message.headers()))
 
     def _report(self) -> None:
         """Set the lag, from what the consumer has heard of the logs' ends."""
         if monotonic() < self._report_due:
             return
         self._report_due = monotonic() + REPORT_EVERY
-        behind = 0
-        for (topic, partition), expected in self.expected.items():
-            end = self.consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)[1]
-            behind += max(0, end - expected)
-        metrics.LAG.set(behind)
+        metrics.LAG.set(self.fence.behind(self.consumer))
 
 
 def _place(message: Message) -> Place:
@@ -268,18 +241,6 @@ def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     """Rows turned into one array a column, for unnest."""
     return [list(column) for column in zip(*rows, strict=True)]
 
-
-_TAKE_OVER: Final = """
-INSERT INTO webhooks.offsets AS o (topic, partition, next_offset, epoch) VALUES (%s, %s, 0, 1)
-ON CONFLICT (topic, partition) DO UPDATE SET epoch = o.epoch + 1
-RETURNING next_offset, epoch
-"""
-
-_ADVANCE: Final = """
-UPDATE webhooks.offsets SET next_offset = %(following)s
- WHERE topic = %(topic)s AND partition = %(partition)s AND next_offset = %(expected)s AND epoch = %(epoch)s
-   AND next_offset < %(following)s
-"""
 
 _SUBSCRIPTIONS: Final = """
 SELECT endpoint_id, merchant_id, event_types, created_at FROM webhooks.endpoints

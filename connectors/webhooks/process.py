@@ -25,9 +25,9 @@ from pipeline.kafka import consumer_config, producer_config
 from pipeline.messages.clearing import LedgerAlert
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.public import PaymentEvent
+from pipeline.metrics import serve
 from pipeline.sealing import Sealer, SealError
 from pipeline.settings import Settings
-from topologies.metrics import serve
 
 log = structlog.get_logger()
 

@@ -11,6 +11,7 @@ from quixstreams.models.topics.exceptions import TopicNotFoundError
 
 from pipeline import topics
 from pipeline.codec import Codec, LocalIds
+from pipeline.dead_letters import MAX_VALUE
 from pipeline.messages import Record
 from pipeline.messages.commands import CreateIntent
 from pipeline.messages.facts import AttemptDeclined, Fact
@@ -22,7 +23,6 @@ from tests.domain.samples import NOW, PAYMENT, VISA, commands, report, unrouted_
 from tests.domain.test_settlement import CHARGE
 from tests.topologies.conftest import TOPOLOGIES
 from tests.topologies.driver import Driver
-from topologies.dead_letters import MAX_VALUE
 from topologies.stage import Delivered, Stage
 
 CODEC = Codec(LocalIds())

@@ -10,8 +10,9 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec.structs import replace
 
+from connectors.postgres.fence import FencedError
 from connectors.postgres.rebuild import MADE_OF_THE_LOG, Rebuild
-from connectors.postgres.sink import FencedError, Sink
+from connectors.postgres.sink import Sink
 from pipeline import ids, topics
 from pipeline.messages.journal import JournalRecord
 from pipeline.settings import Settings
@@ -99,7 +100,8 @@ def test_the_sink_that_ran_meanwhile_is_fenced_and_its_successor_goes_on(written
     Rebuild(written.log, CODEC).run()
     written.both(*moved(captured(), ids.derive("later")))
     ends = written.log.ends(written.log.journal)
-    news = [m for p, end in ends.items() for m in written.log.read(written.log.journal, p, end, earlier.expected[p])]
+    stood = {partition: earlier.fence.expected[topics.JOURNAL, partition] for partition in ends}
+    news = [m for p, end in ends.items() for m in written.log.read(written.log.journal, p, end, stood[p])]
     with pytest.raises(FencedError):
         earlier.write(news)
     written.sink()

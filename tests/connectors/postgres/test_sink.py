@@ -12,7 +12,8 @@ import pytest
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from msgspec.structs import replace
 
-from connectors.postgres.sink import FencedError, Sink
+from connectors.postgres.fence import FencedError
+from connectors.postgres.sink import Sink
 from pipeline import clock, topics
 from pipeline.codec import Codec, LocalIds
 from pipeline.domain.postings import journal_record

@@ -108,7 +108,9 @@ class Written:
         writer = Sink(Assigned({**bootstrap, "group.id": "test"}), self.connection, CODEC, Producer(bootstrap))
         writer._assigned(writer.consumer, [TopicPartition(topics.JOURNAL, p) for p in range(PARTITIONS)])
         for partition, end in self.log.ends(self.log.journal).items():
-            messages = list(self.log.read(self.log.journal, partition, end, writer.expected[partition]))
+            messages = list(
+                self.log.read(self.log.journal, partition, end, writer.fence.expected[topics.JOURNAL, partition])
+            )
             for start in range(0, len(messages), 5):
                 writer.write(messages[start : start + 5])
 

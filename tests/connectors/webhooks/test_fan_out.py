@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, TIMESTAMP_LOG_APPEND_TIME, Consumer, Producer, TopicPartition
 from msgspec.structs import replace
 
-from connectors.postgres.sink import FencedError
+from connectors.postgres.fence import FencedError
 from connectors.webhooks.fan_out import SOURCES, FanOut
 from gateway.endpoint_store import Place
 from pipeline import clock, ids, topics, views

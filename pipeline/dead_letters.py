@@ -1,4 +1,4 @@
-"""What a stage cannot use goes to `<topic>.dlq`, whole, with the reason and where it stood."""
+"""What a process cannot use goes to `<topic>.dlq`, whole, with the reason and where it stood."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from confluent_kafka import KafkaError, KafkaException, Producer
+
 from pipeline import ids
+from pipeline.codec import Codec
 from pipeline.domain.card_data import bytes_may_contain_card_data
 from pipeline.headers import TRACEPARENT, Headers, traceparent
 from pipeline.messages.deadletters import DeadLetter
 
 MAX_VALUE: Final = 64 * 1024
 """Bytes of a key or value that a dead letter carries. No record of ours is larger; what is stays at its offset."""
+
+_BROKER_SECONDS: Final = 30.0
 
 
 class Unusable(Exception):  # noqa: N818 - a finding about a record, not a fault of the program
@@ -69,6 +74,21 @@ def dead_letter_headers(letter: DeadLetter, trace: str | None) -> Headers:
         ("ce_time", at.encode()),
         (TRACEPARENT, (trace or traceparent(place, letter_id)).encode()),
     ]
+
+
+def bury(producer: Producer, codec: Codec, topic: str, letter: DeadLetter, trace: str | None) -> None:
+    """Deliver a dead letter, for who must not go on before it is there. Raises KafkaException."""
+    failed: list[KafkaError] = []
+    producer.produce(
+        topic,
+        key=letter.key,
+        value=codec.encode(letter),
+        headers=dead_letter_headers(letter, trace),
+        on_delivery=lambda error, _: failed.append(error) if error else None,
+    )
+    producer.flush(_BROKER_SECONDS)
+    if failed or len(producer):
+        raise KafkaException(failed[0] if failed else KafkaError(KafkaError._TIMED_OUT))
 
 
 def _withheld(data: bytes | None, *, secret: bool) -> str | None:
