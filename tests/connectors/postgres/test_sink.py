@@ -17,6 +17,7 @@ from connectors.postgres.sink import Sink
 from pipeline import clock, topics
 from pipeline.codec import Codec, LocalIds
 from pipeline.domain.postings import journal_record
+from pipeline.headers import trace_of
 from pipeline.kafka import consumer_config
 from pipeline.messages.deadletters import DeadLetter
 from pipeline.messages.facts import Fact
@@ -27,6 +28,8 @@ from tests.domain.samples import PAYMENT
 
 pytestmark = pytest.mark.stack
 CODEC = Codec(LocalIds()).require()
+CARD = b"card 4242 4242 4242 4242"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Delivered:
 
     def offset(self) -> int:
         return self.at
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("traceparent", TRACE.encode())]
 
     def timestamp(self) -> tuple[int, int]:
         return (TIMESTAMP_LOG_APPEND_TIME, clock.now())
@@ -186,6 +192,7 @@ def letters(settings: Settings, since: int) -> list[DeadLetter]:
                 if not ended:
                     letter = CODEC.decode(message.value())
                     assert isinstance(letter, DeadLetter)
+                    assert trace_of(message.headers()) == TRACE, "it belongs to the trace of the record"
                     found.append(letter)
         return found
     finally:
@@ -214,6 +221,7 @@ def swapped(message: Any) -> Delivered:
         (crooked, "unwritable"),
         (swapped, "undecodable"),
         (lambda message: Delivered(b"not avro", message.offset()), "undecodable"),
+        (lambda message: Delivered(CARD, message.offset()), "undecodable"),
     ],
 )
 def test_a_record_that_cannot_be_written_is_dead_lettered_alone(
@@ -233,7 +241,7 @@ def test_a_record_that_cannot_be_written_is_dead_lettered_alone(
     assert sink_connection.execute("SELECT next_offset FROM sink.offsets").fetchall() == [(10,)]
     (letter,) = letters(topics_there, began)
     assert (letter.reason, letter.topic, letter.partition, letter.offset) == (reason, topics.JOURNAL, 0, 4)
-    assert letter.value == messages[4].value()
+    assert letter.value == (None if messages[4].value() == CARD else messages[4].value())
     writer.write([Delivered(whole.body, 10)])
     assert facts_written(sink_connection) == sorted([1, 2, 3, 4, 5] * 2)
     assert sink_connection.execute("SELECT count(*) FROM ledger.entries").fetchall() == [(4,)]
