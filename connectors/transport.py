@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import aiohttp
 import httpx
@@ -36,6 +36,14 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """Names in lower case."""
     sent: bool = True
     detail: str = ""
+
+    @classmethod
+    def never(cls, cause: BaseException) -> Self:
+        """A reply that never came. Only what happened, not what it was wrapped in, says whether the request may have
+        left.
+        """
+        sent = not isinstance(cause, _NOT_SENT)
+        return cls(status=0, sent=sent, detail=f"{type(cause).__name__} {'after' if sent else 'before'} sending")
 
     @property
     def ok(self) -> bool:
@@ -68,7 +76,7 @@ class Connections:
             async with asyncio.timeout(self._timeouts.total):
                 reply = await self._client.request(method, url, **options)
         except (httpx.HTTPError, httpx.InvalidURL, aiohttp.ClientError, TimeoutError, OSError) as error:
-            return _no_reply(error)
+            return Reply.never(error.__cause__ or error)  # the transport wraps what happened
         return Reply(status=reply.status_code, body=reply.content, headers=dict(reply.headers))
 
     async def close(self) -> None:
@@ -80,10 +88,3 @@ class Connections:
 def _tls() -> ssl.SSLContext:
     """Made once a process: reading the authorities takes longer than a call."""
     return httpx.create_ssl_context(trust_env=False)
-
-
-def _no_reply(error: BaseException) -> Reply:
-    """The transport wraps what happened; only the cause says whether the request may have left."""
-    cause = error.__cause__ or error
-    sent = not isinstance(cause, _NOT_SENT)
-    return Reply(status=0, sent=sent, detail=f"{type(cause).__name__} {'after' if sent else 'before'} sending")

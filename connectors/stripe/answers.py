@@ -7,14 +7,13 @@ reads the intent later knows which captures were done, and what somebody else ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from connectors import declines
-from connectors.failures import detail_of
+from connectors.failures import failed, unanswered
 from connectors.provider import Answer
 from connectors.stripe.amounts import from_stripe
 from connectors.stripe.objects import (
@@ -27,6 +26,7 @@ from connectors.stripe.objects import (
     RefundStatus,
     parse,
 )
+from connectors.transport import Reply
 from pipeline.messages.values import Decline, NextAction, Outcome
 
 NAME: Final = "stripe"
@@ -40,28 +40,13 @@ _CAPTURE: Final = "capture_"
 _INVALID: Final = "invalid_request_error"
 
 
-class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back over HTTP. Status 0: nothing; `sent` then says whether the request may have left."""
-
-    status: int
-    body: str = ""
-    headers: Mapping[str, str] = {}
-    sent: bool = True
-    detail: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Whether Stripe did as asked."""
-        return 200 <= self.status < 300
+class StripeReply(Reply, frozen=True, kw_only=True):
+    """What Stripe answered."""
 
     @property
     def replayed(self) -> bool:
         """Whether Stripe only repeats what it saved for the idempotency key."""
-        return self.header("Idempotent-Replayed") == "true"
-
-    def header(self, name: str) -> str | None:
-        """A header's value, however its name is written."""
-        return self.headers.get(name) or self.headers.get(name.lower())
+        return self.headers.get("idempotent-replayed") == "true"
 
     @property
     def error(self) -> PaymentError | None:
@@ -285,15 +270,14 @@ def decline_of(error: PaymentError) -> Decline:
     )
 
 
-def of_failure(reply: Reply) -> Answer:
+def of_failure(reply: StripeReply) -> Answer:
     """What it means that Stripe did not do as asked. Source: docs.stripe.com/api/errors, /error-low-level.
 
     Statuses 500 and above are indeterminate by Stripe's own word. In front of the API stand proxies (502 to 504) whose
     answers are not saved under the key, so those may be repeated; a 500 is saved and would only be replayed.
     """
     if reply.status == 0:
-        outcome = Outcome.UNKNOWN if reply.sent else Outcome.TEMPORARY_FAILURE
-        return Answer(outcome=outcome, detail=reply.detail, repeat=not reply.sent, reachable=False)
+        return unanswered(reply)
     error = reply.error
     match reply.status:
         case 401 | 403:
@@ -310,7 +294,7 @@ def of_failure(reply: Reply) -> Answer:
     return _failed(reply, Outcome.UNKNOWN)
 
 
-def _refused(reply: Reply, error: PaymentError) -> Answer:
+def _refused(reply: StripeReply, error: PaymentError) -> Answer:
     if error.code in {"rate_limit", "lock_timeout"}:
         return _failed(reply, Outcome.TEMPORARY_FAILURE, repeat=True)
     if error.type == "card_error" or reply.status == 402:
@@ -322,28 +306,19 @@ def _refused(reply: Reply, error: PaymentError) -> Answer:
 
 
 def _failed(
-    reply: Reply, outcome: Outcome, *, decline: Decline | None = None, repeat: bool = False, reachable: bool = True
+    reply: StripeReply,
+    outcome: Outcome,
+    *,
+    decline: Decline | None = None,
+    repeat: bool = False,
+    reachable: bool = True,
 ) -> Answer:
     error = reply.error
-    intent = error.payment_intent if error else None
-    return Answer(
-        outcome=outcome,
-        provider_reference=intent.id if intent else None,
-        operation_reference=intent.charge_id if intent else None,
-        decline=decline,
-        detail=_detail(reply, error),
-        repeat=repeat,
-        retry_after=_seconds(reply.header("Retry-After")),
-        reachable=reachable,
-    )
-
-
-def _detail(reply: Reply, error: PaymentError | None) -> str | None:
     said = (error.type, error.code, error.decline_code, error.param, error.message) if error else ()
-    parts = (f"http {reply.status}", reply.header("Request-Id"), *said)
-    return detail_of(*parts)
-
-
-def _seconds(retry_after: str | None) -> float | None:
-    """RFC 9110, 10.2.3, in its form of seconds; a date is no use to back-off of seconds."""
-    return float(retry_after) if retry_after and retry_after.isascii() and retry_after.isdigit() else None
+    answer = failed(
+        reply, outcome, reply.headers.get("request-id"), *said, decline=decline, repeat=repeat, reachable=reachable
+    )
+    intent = error.payment_intent if error else None
+    if intent is None:
+        return answer
+    return msgspec.structs.replace(answer, provider_reference=intent.id, operation_reference=intent.charge_id)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -23,7 +23,7 @@ import structlog
 from connectors.provider import Answer
 from connectors.stripe import answers
 from connectors.stripe.amounts import AmountError, to_stripe
-from connectors.stripe.answers import Reply
+from connectors.stripe.answers import StripeReply
 from connectors.stripe.objects import Intents, PaymentIntent, Refund, Refunds, parse
 from connectors.transport import Timeouts
 from pipeline import clock
@@ -53,8 +53,6 @@ _BEFORE_ASKED: Final = 5 * 60
 """Seconds by which Stripe's clock may be behind ours."""
 _VALUE_LIMIT: Final = 500
 _REFUND_REASONS: Final = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
-_NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
-"""Raised before a byte of the request has left: refused, no such host, no TLS, no connection in time."""
 
 Params = dict[str, Any]
 
@@ -172,7 +170,7 @@ class StripeProvider:
             params["return_url"] = self._return_url
         return params
 
-    async def _settle(self, request: ProviderRequest, reply: Reply) -> Answer:
+    async def _settle(self, request: ProviderRequest, reply: StripeReply) -> Answer:
         """What a failed call means, after a look at the object where only that can say."""
         failure = answers.of_failure(reply)
         if reply.status in {401, 403}:
@@ -264,18 +262,18 @@ class StripeProvider:
                 return Answer(outcome=Outcome.NOT_FOUND, detail="no such refund of the payment intent")
             params["starting_after"] = page.data[-1].id
 
-    async def _send(self, method: str, path: str, params: Params | None = None, key: str | None = None) -> Reply:
+    async def _send(self, method: str, path: str, params: Params | None = None, key: str | None = None) -> StripeReply:
         options = {"idempotency_key": key} if key else {}
         try:
             response = await self._client.raw_request_async(method, path, **(params or {}), **options)
         except stripe.APIConnectionError as error:
-            return _no_reply(error.__cause__ or error)
+            return StripeReply.never(error.__cause__ or error)
         except stripe.StripeError as error:
-            return _error_reply(error)
+            return _reply(error.http_status, error.http_body, error.headers, type(error).__name__)
         except (aiohttp.ClientError, TimeoutError) as error:
             # The SDK reads the body outside its own error handling.
-            return _no_reply(error)
-        return Reply(status=response.code, body=response.body, headers=response.headers)
+            return StripeReply.never(error)
+        return _reply(response.code, response.body, response.headers)
 
 
 def provider(settings: Settings) -> StripeProvider:
@@ -305,18 +303,17 @@ def _quiet_sdk() -> None:
     stripe.enable_telemetry = False
 
 
-def _no_reply(error: BaseException) -> Reply:
-    sent = not isinstance(error, _NOT_SENT)
-    return Reply(status=0, sent=sent, detail=f"{type(error).__name__} {'after' if sent else 'before'} sending")
+def _reply(status: int | None, body: object, headers: Mapping[str, str] | None, detail: str = "") -> StripeReply:
+    """What the SDK hands out: the body as text or bytes, the headers' names as they were written."""
+    return StripeReply(
+        status=status or 0,
+        body=body if isinstance(body, bytes) else str(body or "").encode(),
+        headers={name.lower(): value for name, value in (headers or {}).items()},
+        detail=detail,
+    )
 
 
-def _error_reply(error: stripe.StripeError) -> Reply:
-    body = error.http_body
-    text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
-    return Reply(status=error.http_status or 0, body=text, headers=error.headers or {}, detail=type(error).__name__)
-
-
-def _unanswered(reply: Reply) -> Answer:
+def _unanswered(reply: StripeReply) -> Answer:
     """It is the question that failed, which says nothing about the operation."""
     return msgspec.structs.replace(answers.of_failure(reply), outcome=Outcome.UNKNOWN, decline=None)
 
