@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager
 from connectors.provider import Answer, Provider
 from connectors.transport import Timeouts
 from pipeline.messages.requests import ProviderRequest
-from pipeline.messages.values import Operation
-from tests.connectors.contract import Books, Method, Trouble
+from pipeline.messages.values import Operation, Outcome
+from tests.connectors import requests
+from tests.connectors.contract import AMOUNT, Books, Method, Trouble
 from tests.connectors.simulators import Simulator
 
 FAST = Timeouts(connect=1.0, read=0.7, total=1.5)
+LOST = (Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN)
+"""What loses a call, or the answer to it."""
 
 
 class Switch:
@@ -88,3 +91,30 @@ async def patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
             return answer
         await asyncio.sleep(0.1)
     raise AssertionError("still under way")
+
+
+async def check_a_repeat(edge: SimulatedEdge, trouble: Trouble) -> None:
+    """What a crash or a look-up that found nothing does: the same request again, under the same key, charges once."""
+    request = requests.authorize(edge.token(Method.GOOD), AMOUNT, manual=False, provider=edge.provider.name)
+    edge.trouble(trouble, Operation.AUTHORIZE)
+    first = await edge.provider.call(request)
+    edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
+    again = [await patiently(edge, request) for _ in range(3)]
+    assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
+    assert {answer.outcome for answer in again} == {Outcome.APPROVED}
+    assert len({answer.provider_reference for answer in again}) == 1
+    assert edge.books(request.payment_id) == Books(AMOUNT, AMOUNT)
+    assert len(edge.simulator.book(request.payment_id)) == 1
+
+
+async def check_an_early_repeat(edge: SimulatedEdge) -> None:
+    """One that comes while the first call is under way waits for its answer."""
+    request = requests.authorize(edge.token(Method.GOOD), provider=edge.provider.name)
+    edge.simulator.fault("latency", "authorize", seconds=0.4)
+    first = asyncio.create_task(edge.provider.call(request))
+    await asyncio.sleep(0.1)
+    second = await edge.provider.call(request)
+    assert (second.outcome, second.repeat) == (Outcome.UNKNOWN, True)
+    assert (await first).outcome is Outcome.APPROVED
+    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
+    assert len(edge.simulator.book(request.payment_id)) == 1

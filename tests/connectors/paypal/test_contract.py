@@ -12,7 +12,7 @@ from connectors.paypal.client import HOUR, PayPalProvider
 from pipeline.messages.values import Operation, Outcome, PaymentMethod
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
-from tests.connectors.edges import FAST, SimulatedEdge, patiently, switch
+from tests.connectors.edges import FAST, LOST, SimulatedEdge, check_a_repeat, patiently, switch
 from tests.connectors.simulators import PAYPAL, Simulator, simulator
 
 CREDENTIALS = (PAYPAL["PAYMENTS_PAYPAL_CLIENT_ID"], PAYPAL["PAYMENTS_PAYPAL_CLIENT_SECRET"])
@@ -61,19 +61,9 @@ async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
         assert len(edge.simulator.book(result.request.payment_id)) == 1
 
 
-@pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
+@pytest.mark.parametrize("trouble", LOST)
 async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) -> None:
-    """What a crash or a look-up that found nothing does: the same request again, under the same key."""
-    request = requests.authorize("paypal_ok", manual=False, provider="paypal")
-    edge.trouble(trouble, Operation.AUTHORIZE)
-    first = await edge.provider.call(request)
-    edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
-    again = [await patiently(edge, request) for _ in range(3)]
-    assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
-    assert {answer.outcome for answer in again} == {Outcome.APPROVED}
-    assert len({answer.provider_reference for answer in again}) == 1
-    assert edge.books(request.payment_id) == Books(1_050, 1_050)
-    assert len(edge.simulator.book(request.payment_id)) == 1
+    await check_a_repeat(edge, trouble)
 
 
 async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: SimulatedEdge) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
 
-from connectors.provider import Answer
 from connectors.stripe.client import StripeProvider
-from pipeline.messages.requests import ProviderRequest
 from pipeline.messages.values import Operation, Outcome
 from tests.connectors import contract, requests
 from tests.connectors.contract import Books, Case, Method, Trouble
-from tests.connectors.edges import FAST, SimulatedEdge, switch
+from tests.connectors.edges import FAST, LOST, SimulatedEdge, check_a_repeat, check_an_early_repeat, switch
 from tests.connectors.simulators import KEY, Simulator, simulator
 
 TOKENS = {
@@ -51,41 +48,13 @@ async def test_the_contract(edge: SimulatedEdge, case: Case) -> None:
     contract.check(edge, case, await contract.run(edge, case))
 
 
-@pytest.mark.parametrize("trouble", [Trouble.TIMEOUT_AFTER, Trouble.RESET_AFTER, Trouble.TIMEOUT_BEFORE, Trouble.DOWN])
+@pytest.mark.parametrize("trouble", LOST)
 async def test_a_repeat_is_the_same_call(edge: SimulatedEdge, trouble: Trouble) -> None:
-    """What a crash or a look-up that found nothing does: the same request again, under the same key."""
-    request = requests.authorize("pm_card_visa", manual=False)
-    edge.trouble(trouble, Operation.AUTHORIZE)
-    first = await edge.provider.call(request)
-    edge.trouble(Trouble.NONE, Operation.AUTHORIZE)
-    again = [await _patiently(edge, request) for _ in range(3)]
-    assert first.outcome in {Outcome.UNKNOWN, Outcome.TEMPORARY_FAILURE}
-    assert {answer.outcome for answer in again} == {Outcome.APPROVED}
-    assert len({answer.provider_reference for answer in again}) == 1
-    assert edge.books(request.payment_id) == Books(1_050, 1_050)
-    assert len(edge.simulator.book(request.payment_id)) == 1
-
-
-async def _patiently(edge: SimulatedEdge, request: ProviderRequest) -> Answer:
-    """As the worker does: again, while the provider says that the first call is still under way."""
-    for _ in range(20):
-        answer = await edge.provider.call(request)
-        if not answer.repeat:
-            return answer
-        await asyncio.sleep(0.1)
-    raise AssertionError("still under way")
+    await check_a_repeat(edge, trouble)
 
 
 async def test_a_call_while_the_first_is_under_way_waits_for_its_answer(edge: SimulatedEdge) -> None:
-    request = requests.authorize("pm_card_visa")
-    edge.simulator.fault("latency", "authorize", seconds=0.4)
-    first = asyncio.create_task(edge.provider.call(request))
-    await asyncio.sleep(0.1)
-    second = await edge.provider.call(request)
-    assert (second.outcome, second.repeat) == (Outcome.UNKNOWN, True)
-    assert (await first).outcome is Outcome.APPROVED
-    assert (await edge.provider.call(request)).outcome is Outcome.APPROVED
-    assert len(edge.simulator.book(request.payment_id)) == 1
+    await check_an_early_repeat(edge)
 
 
 async def test_after_the_keys_are_gone_an_old_request_charges_nothing_twice(edge: SimulatedEdge) -> None:
