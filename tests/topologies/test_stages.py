@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from prometheus_client import REGISTRY
 
 from pipeline import topics
 from pipeline.codec import Codec, LocalIds
@@ -241,3 +243,21 @@ def test_a_report_is_asked_for_and_asked_for_again_when_its_timer_fires(drive: D
     assert (timer.topic.split(".")[0], timer.key) == ("timers", b"stripe:po_1")
     (again,) = reports.send(fired(timer.record, timer.record.due_at))
     assert (again.topic, again.record.number) == (topics.REPORT_REQUESTS, 2)
+
+
+def test_a_report_that_is_given_up_is_told_to_the_operator_once(drive: Drive, logged: io.StringIO) -> None:
+    def given_up() -> float:
+        return REGISTRY.get_sample_value("settlement_reports_given_up_total", {"provider": "adyen"}) or 0
+
+    before, reports = given_up(), drive("reports")
+    announced = ReportAnnounced(
+        report="adyen:a.csv", provider="adyen", reference="a.csv", event_id="item_1", announced_at=NOW
+    )
+    (asked,) = reports.send(announced)
+    read = ReportRead(
+        report="adyen:a.csv", request_id=asked.record.request_id, outcome=ReadOutcome.REFUSED, detail="403", read_at=NOW
+    )
+    assert (reports.send(read), reports.send(read)) == ([], [])
+    assert given_up() == before + 1
+    (line,) = [line for line in logged.getvalue().splitlines() if "payments reports list" in line]
+    assert '"report":"adyen:a.csv"' in line
